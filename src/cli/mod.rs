@@ -1,0 +1,101 @@
+//! Arguments as typed -> request as meant; one file per subcommand; exit codes.
+//!
+//! Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 infeasible.
+
+mod profiles;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Plan a smaller architecture for a latency budget, from measured kernels.
+#[derive(Parser)]
+#[command(version, about, long_about = None, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options every subcommand takes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Global {
+    /// Print JSON on stdout instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Folder with further hardware profiles (one folder per profile); may be given more than once
+    #[arg(long, global = true, value_name = "DIR")]
+    pub profile_dir: Vec<PathBuf>,
+    /// Print less on stderr: errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more on stderr (-v, -vv)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List, show, check and evaluate hardware profiles
+    Profiles(profiles::Args),
+}
+
+/// Why a command did not end with 0.
+#[derive(Debug)]
+pub enum Failure {
+    /// The input is at fault (exit code 2).
+    BadInput(String),
+    /// Something else went wrong (exit code 1).
+    Failed(String),
+    /// The request is sound but has no answer (exit code 3).
+    Infeasible(String),
+}
+
+impl Failure {
+    /// The input is at fault.
+    pub fn bad_input(error: impl std::fmt::Display) -> Self {
+        Failure::BadInput(error.to_string())
+    }
+    /// Something else went wrong.
+    pub fn failed(error: impl std::fmt::Display) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+/// Parses the command line, runs, and maps the outcome to an exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(&arguments.global);
+    let outcome = match &arguments.command {
+        Command::Profiles(args) => profiles::run(args, &arguments.global),
+    };
+    let (message, code) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => (message, 1),
+        Err(Failure::BadInput(message)) => (message, 2),
+        Err(Failure::Infeasible(message)) => (message, 3),
+    };
+    eprintln!("error: {message}");
+    ExitCode::from(code)
+}
+
+fn start_log(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => log::LevelFilter::Error,
+        (false, 0) => log::LevelFilter::Info,
+        (false, 1) => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .format(|out, record| {
+            use std::io::Write;
+            match record.level() {
+                log::Level::Info => writeln!(out, "{}", record.args()),
+                level => writeln!(out, "{}: {}", level.as_str().to_lowercase(), record.args()),
+            }
+        })
+        .init();
+}

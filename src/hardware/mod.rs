@@ -1,0 +1,5 @@
+//! Wing 1: what a shape costs on a device.
+
+pub mod kernel;
+pub mod latency;
+pub mod profile;

@@ -1,0 +1,9 @@
+//! The `archplan` binary: parse, run, exit code.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

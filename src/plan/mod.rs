@@ -1,0 +1,1 @@
+//! The facade: request -> Plan record; the only place where cost, quality and search meet.

@@ -1,0 +1,1 @@
+//! What a shape loses against its parent: a pure estimator over a data file, with interval and breakdown.

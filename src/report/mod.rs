@@ -1,0 +1,1 @@
+//! Plan -> JSON / CSV / SVG / PNG / HTML; read-only, computes no new physics.

@@ -1,0 +1,1 @@
+//! Dominance, Pareto front, knee, hypervolume.

@@ -1,0 +1,1 @@
+//! Exact uniform enumeration and black-box solvers (ask/tell).

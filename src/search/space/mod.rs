@@ -1,0 +1,1 @@
+//! Axes, alignment, constraints, index <-> Architecture.
