@@ -8,6 +8,7 @@ pub mod estimate;
 pub mod files;
 pub mod hardware;
 pub mod model;
+pub mod names;
 pub mod plan;
 pub mod quality;
 pub mod report;
