@@ -40,7 +40,7 @@ impl fmt::Display for Source {
 }
 
 /// A value with an interval and its origin. The unit is the owner's (see the field that holds it).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Best single value.
     pub value: f64,

@@ -121,7 +121,7 @@ impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.0;
         match s.abs() {
-            a if a == 0.0 => write!(f, "0 s"),
+            0.0 => write!(f, "0 s"),
             a if a < 1e-3 => write!(f, "{} µs", three_digits(s * 1e6)),
             a if a < 1.0 => write!(f, "{} ms", three_digits(s * 1e3)),
             _ => write!(f, "{} s", three_digits(s)),

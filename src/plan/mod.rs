@@ -1,1 +1,3 @@
 //! The facade: request -> Plan record; the only place where cost, quality and search meet.
+
+pub mod record;

@@ -159,7 +159,7 @@ impl KernelCall {
         match *self {
             KernelCall::Gemm { m, n, k, dtype } => {
                 let (m, n, k) = (m as f64, n as f64, k as f64);
-                Bytes((m * k + n * k) * dtype.bytes() + m * n * dtype.bytes().max(2.0).min(4.0))
+                Bytes((m * k + n * k) * dtype.bytes() + m * n * dtype.bytes().clamp(2.0, 4.0))
             }
             KernelCall::AttentionPrefill { batch, seq_len, q_heads, kv_heads, head_dim, dtype } => {
                 let tokens = (batch * seq_len * head_dim) as f64;
