@@ -3,5 +3,15 @@
 //! Deliberately absent: anything about hardware (see [`crate::hardware`]) or weights.
 
 pub mod architecture;
+pub mod cards;
+pub mod config_error;
+pub mod counts;
+mod family;
+mod fields;
+pub mod limits;
+pub mod read;
+mod refusal;
 pub mod spec;
+pub mod tensor_parallel;
+mod windows;
 pub mod workload;
