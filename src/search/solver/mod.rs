@@ -1,1 +1,6 @@
-//! Exact uniform enumeration and black-box solvers (ask/tell).
+//! Solvers: exact enumeration of uniform shapes, and annealing for objectives that do not decompose.
+//!
+//! Deliberately absent: any knowledge of devices or losses. Objectives are plain numbers.
+
+pub mod annealing;
+pub mod enumeration;
