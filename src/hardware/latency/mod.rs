@@ -3,3 +3,10 @@
 //! Deliberately absent: opening files (see [`crate::hardware::profile`]) and any notion of quality.
 
 pub mod cost;
+pub mod forward;
+pub mod lowering;
+pub mod memory;
+pub mod prediction;
+pub mod roofline;
+pub mod serving;
+pub mod static_batch;

@@ -3,4 +3,5 @@
 //! Deliberately absent: any estimate (see [`crate::hardware::latency`]).
 
 pub mod device;
+pub mod engine;
 pub mod table;
