@@ -1,1 +1,18 @@
 //! What a shape loses against its parent: a pure estimator over a data file, with interval and breakdown.
+//!
+//! [`prior`] needs no weights: it is fitted ([`fit`]) on published tables of pruned models ([`table`]) around
+//! published laws, and judged on children and parents it has not seen ([`validation`]). Everything it says is
+//! [`Source::Prior`](crate::estimate::Source::Prior). The law is a sum over axes ([`law`]), so that a search can
+//! enumerate shapes from per-axis tables.
+//!
+//! Deliberately absent: scores measured on the user's own checkpoint, and which layers or channels to remove.
+
+pub mod benchmark;
+pub mod cuts;
+pub mod error;
+pub mod fit;
+pub mod law;
+pub mod prior;
+pub mod report;
+pub mod table;
+pub mod validation;
