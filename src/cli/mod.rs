@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 infeasible.
 
 mod profiles;
+mod quality;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ pub struct Global {
 enum Command {
     /// List, show, check and evaluate hardware profiles
     Profiles(profiles::Args),
+    /// Show the quality prior: coefficients, errors on unseen models, rank correlations
+    Quality(quality::Args),
 }
 
 /// Why a command did not end with 0.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
     start_log(&arguments.global);
     let outcome = match &arguments.command {
         Command::Profiles(args) => profiles::run(args, &arguments.global),
+        Command::Quality(args) => quality::run(args, &arguments.global),
     };
     let (message, code) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,

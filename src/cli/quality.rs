@@ -46,15 +46,19 @@ fn print_tables(report: &QualityReport) {
     for c in &report.coefficients {
         table.add_row([
             c.name.clone(),
-            format!("{:.4}", c.value),
+            if c.value < 1e-3 { format!("{:.1e}", c.value) } else { format!("{:.4}", c.value) },
             format!("{:.2}", c.from_table),
             format!("{}", c.belief),
             c.belief_source.clone(),
         ]);
     }
     println!("{table}\n");
-    println!("Errors in points of accuracy on figures left out of the fit (interval: {:.0} % of unseen parents)", 100.0 * report.coverage);
-    let mut table = titled(&["method", "left out", "over", "n", "mean |err|", "median", "bias", "spearman", "covered %"]);
+    println!(
+        "Errors in points of accuracy on figures left out of the fit (interval: {:.0} % of unseen parents)",
+        100.0 * report.coverage
+    );
+    let mut table =
+        titled(&["method", "left out", "over", "n", "mean |err|", "median", "bias", "spearman", "covered %"]);
     for s in &report.scores {
         table.add_row([
             name(&s.method),
@@ -69,8 +73,18 @@ fn print_tables(report: &QualityReport) {
         ]);
     }
     println!("{table}\n");
-    println!("Rank correlation (Spearman) with the MMLU of published candidates of about one size, not retrained");
-    let mut table = titled(&["list", "n", "prior", "prior, recovered", "decoder weights", "published size", "favourite's place"]);
+    println!(
+        "Rank correlation (Spearman) with the MMLU of published candidates of about one size, not retrained"
+    );
+    let mut table = titled(&[
+        "list",
+        "n",
+        "prior",
+        "prior, recovered",
+        "decoder weights",
+        "published size",
+        "favourite's place",
+    ]);
     for r in &report.rankings {
         table.add_row([
             r.list.clone(),
@@ -87,7 +101,7 @@ fn print_tables(report: &QualityReport) {
 
 fn titled(titles: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(titles);
+    table.load_style(NOTHING).set_header(titles);
     table
 }
 

@@ -23,13 +23,8 @@ pub enum Benchmark {
 
 impl Benchmark {
     /// Every benchmark, in the order of the reports.
-    pub const ALL: [Benchmark; 5] = [
-        Benchmark::Mmlu,
-        Benchmark::HellaSwag,
-        Benchmark::WinoGrande,
-        Benchmark::Gsm8k,
-        Benchmark::Average,
-    ];
+    pub const ALL: [Benchmark; 5] =
+        [Benchmark::Mmlu, Benchmark::HellaSwag, Benchmark::WinoGrande, Benchmark::Gsm8k, Benchmark::Average];
 
     /// Position in [`Benchmark::ALL`].
     pub fn index(self) -> usize {

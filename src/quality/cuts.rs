@@ -84,8 +84,7 @@ impl Cuts {
         let hidden = log_cut(Axis::Hidden, parent.hidden, child.hidden)?;
         let (depth, parent_depth) = (child.depth(), parent.depth());
         log_cut(Axis::Layers, parent_depth, depth)?;
-        let mut cuts =
-            Self { hidden, layers: 1.0 - depth as f64 / parent_depth as f64, ..Self::default() };
+        let mut cuts = Self { hidden, layers: 1.0 - depth as f64 / parent_depth as f64, ..Self::default() };
         for pair in paired_runs(parent, child) {
             cuts.add_layers(pair, depth)?;
         }
@@ -109,8 +108,8 @@ impl Cuts {
         self.q_heads += share * width_cut(Axis::QHeads, parent.q_heads, child.q_heads)?;
         self.kv_heads += share * width_cut(Axis::KvHeads, parent.kv_heads, child.kv_heads)?;
         let ends = u64::from(first == 0) + u64::from(first + count == depth);
-        let removed = u64::from(parent.ffn > 0 && child.ffn == 0)
-            + u64::from(parent.q_heads > 0 && child.q_heads == 0);
+        let removed =
+            u64::from(parent.ffn > 0 && child.ffn == 0) + u64::from(parent.q_heads > 0 && child.q_heads == 0);
         self.edges += (ends * removed) as f64;
         Ok(())
     }
@@ -176,8 +175,7 @@ fn width_cut(axis: Axis, parent: u64, child: u64) -> Result<f64, QualityError> {
 
 fn decoder_weights(a: &Architecture) -> f64 {
     let (hidden, head_dim) = (a.hidden as f64, a.head_dim as f64);
-    let layer = |s: LayerShape| {
-        hidden * (3.0 * s.ffn as f64 + 2.0 * head_dim * (s.q_heads + s.kv_heads) as f64)
-    };
+    let layer =
+        |s: LayerShape| hidden * (3.0 * s.ffn as f64 + 2.0 * head_dim * (s.q_heads + s.kv_heads) as f64);
     a.runs().into_iter().map(|(count, shape)| count as f64 * layer(shape)).sum()
 }

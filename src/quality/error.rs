@@ -6,7 +6,9 @@ use crate::quality::cuts::Axis;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum QualityError {
     /// A child larger than its parent is not a pruned model.
-    #[error("{axis} of the child is {child}, more than the parent's {parent}: a pruned shape is nowhere larger than its parent")]
+    #[error(
+        "{axis} of the child is {child}, more than the parent's {parent}: a pruned shape is nowhere larger than its parent"
+    )]
     LargerThanParent {
         /// The axis.
         axis: Axis,
@@ -22,7 +24,9 @@ pub enum QualityError {
         axis: Axis,
     },
     /// Attention with query heads but no KV heads, or the reverse.
-    #[error("layer {layer} has {q_heads} query heads but {kv_heads} KV heads: either both are 0 (no attention) or neither")]
+    #[error(
+        "layer {layer} has {q_heads} query heads but {kv_heads} KV heads: either both are 0 (no attention) or neither"
+    )]
     HalfAttention {
         /// Layer, counted from 0.
         layer: u64,
@@ -32,7 +36,9 @@ pub enum QualityError {
         kv_heads: u64,
     },
     /// The prior knows nothing of cut heads' size.
-    #[error("head_dim of the child is {child}, the parent's is {parent}: the quality prior knows no models with a changed head_dim; keep it")]
+    #[error(
+        "head_dim of the child is {child}, the parent's is {parent}: the quality prior knows no models with a changed head_dim; keep it"
+    )]
     HeadDim {
         /// The child's head size.
         child: u64,
@@ -40,7 +46,9 @@ pub enum QualityError {
         parent: u64,
     },
     /// Per-axis tables need one reference shape.
-    #[error("the layers of the parent are not all alike: per-axis tables exist only for uniform parents; estimate single children instead")]
+    #[error(
+        "the layers of the parent are not all alike: per-axis tables exist only for uniform parents; estimate single children instead"
+    )]
     RaggedParent,
     /// Recovery tokens must be a number of billions, 0 or more.
     #[error("{found} billion recovery tokens: expected a finite number, 0 (one-shot, not retrained) or more")]
@@ -49,7 +57,9 @@ pub enum QualityError {
         found: f64,
     },
     /// A published accuracy of the parent that cannot be one.
-    #[error("{benchmark} of the parent is {found} %: expected more than chance ({chance} %) and at most 100 %")]
+    #[error(
+        "{benchmark} of the parent is {found} %: expected more than chance ({chance} %) and at most 100 %"
+    )]
     ParentAccuracy {
         /// The benchmark.
         benchmark: &'static str,

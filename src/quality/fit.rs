@@ -87,9 +87,8 @@ fn means(rows: &[Observation]) -> Vec<Observation> {
         .filter_map(|(_, first)| {
             let group: Vec<&Observation> = rows.iter().filter(|r| same(r, first)).collect();
             let published = group.iter().any(|r| r.benchmark == Benchmark::Average);
-            let mean = |of: fn(&Observation) -> f64| {
-                group.iter().map(|r| of(r)).sum::<f64>() / group.len() as f64
-            };
+            let mean =
+                |of: fn(&Observation) -> f64| group.iter().map(|r| of(r)).sum::<f64>() / group.len() as f64;
             (group.len() >= 3 && !published).then(|| Observation {
                 benchmark: Benchmark::Average,
                 parent_percent: mean(|r| r.parent_percent),
@@ -134,7 +133,8 @@ pub fn fit(rows: &[Observation], beliefs: &[Belief]) -> Result<Fit, QualityError
     if left.is_nan() || left > GRADIENT_TOLERANCE {
         return Err(failed(&format!("gradient {left:.1e} left after {} iterations", done.state.get_iter())));
     }
-    let from_table = inverse(problem.curvature(&best)).iter().enumerate().map(|(i, row)| 1.0 - row[i]).collect();
+    let from_table =
+        inverse(problem.curvature(&best)).iter().enumerate().map(|(i, row)| 1.0 - row[i]).collect();
     Ok(Fit { law: problem.law(&best), from_table })
 }
 

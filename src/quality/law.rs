@@ -91,10 +91,7 @@ impl Law {
         let left = p[WIDTH_UNRECOVERED] * unrepaired(tokens_b / p[WIDTH_TOKENS]);
         let width = |nats: f64, x: f64| nats * (x + left * x * x);
         let layers = lasting * p[LAYERS] * -(1.0 - cuts.layers).ln()
-            + passing
-                * p[LAYERS_UNRECOVERED]
-                * cuts.layers.powi(3)
-                * unrepaired(tokens_b / p[LAYERS_TOKENS]);
+            + passing * p[LAYERS_UNRECOVERED] * cuts.layers.powi(3) * unrepaired(tokens_b / p[LAYERS_TOKENS]);
         [
             width(p[HIDDEN], cuts.hidden),
             width(p[FFN], cuts.ffn),

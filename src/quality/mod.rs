@@ -11,6 +11,7 @@ pub mod benchmark;
 pub mod cuts;
 pub mod error;
 pub mod fit;
+pub mod interval;
 pub mod law;
 pub mod prior;
 pub mod report;

@@ -9,9 +9,9 @@ use crate::model::architecture::{Architecture, LayerShape};
 use crate::quality::benchmark::Benchmark;
 use crate::quality::cuts::{Axis, Cuts};
 use crate::quality::error::QualityError;
+use crate::quality::interval;
 use crate::quality::law::Law;
 use crate::quality::table::{self, Fitted};
-use crate::quality::validation;
 
 /// How much the pruned model is retrained (distilled from its parent).
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
@@ -54,7 +54,13 @@ impl Default for ParentAccuracies {
     /// Those of Llama-3.1-8B (arXiv 2408.11796), a middling parent among those of the table.
     fn default() -> Self {
         use Benchmark::{Average, Gsm8k, HellaSwag, Mmlu, WinoGrande};
-        Self(BTreeMap::from([(Mmlu, 65.3), (HellaSwag, 81.8), (WinoGrande, 77.3), (Gsm8k, 48.6), (Average, 68.25)]))
+        Self(BTreeMap::from([
+            (Mmlu, 65.3),
+            (HellaSwag, 81.8),
+            (WinoGrande, 77.3),
+            (Gsm8k, 48.6),
+            (Average, 68.25),
+        ]))
     }
 }
 
@@ -179,7 +185,9 @@ impl QualityPrior {
         let loss = nats.iter().sum();
         let accuracies_percent = Benchmark::ALL
             .into_iter()
-            .map(|benchmark| (benchmark, self.accuracy_percent(benchmark, felt(benchmark).iter().sum())))
+            .map(|benchmark| {
+                (benchmark, self.accuracy_percent(benchmark, felt(benchmark).iter().sum(), recovery))
+            })
             .collect();
         let breakdown = Axis::ALL
             .into_iter()
@@ -187,8 +195,8 @@ impl QualityPrior {
             .map(|(axis, nats)| Contribution { axis, nats, source: Source::Prior })
             .collect();
         Ok(QualityEstimate {
-            loss_increase_nats: self.loss_nats(loss),
-            accuracy_retained_percent: self.retained_percent(loss),
+            loss_increase_nats: self.loss_nats(loss, recovery),
+            accuracy_retained_percent: self.retained_percent(loss, recovery),
             accuracies_percent,
             breakdown,
             recovery_tokens_b: recovery.tokens_b,
@@ -211,7 +219,10 @@ impl QualityPrior {
             Ok(self.law.axis_nats(&cuts, recovery.tokens_b, Benchmark::Average)[axis as usize])
         };
         let table = |axis: Axis, values: &[u64], child: &dyn Fn(u64) -> Architecture| {
-            values.iter().map(|&v| if v == 0 { Err(QualityError::Zero { axis }) } else { nats(axis, child(v)) }).collect::<Result<Vec<f64>, _>>()
+            values
+                .iter()
+                .map(|&v| if v == 0 { Err(QualityError::Zero { axis }) } else { nats(axis, child(v)) })
+                .collect::<Result<Vec<f64>, _>>()
         };
         let (hidden, layers) = (parent.hidden, parent.depth());
         Ok(AxisLosses {
@@ -229,26 +240,27 @@ impl QualityPrior {
 
     /// Share of the parent's accuracy (mean of a suite) left after a loss increase of `loss_nats`, in percent:
     /// a falling function of the sum of the axis losses.
-    pub fn retained_percent(&self, loss_nats: f64) -> Estimate {
+    pub fn retained_percent(&self, loss_nats: f64, recovery: Recovery) -> Estimate {
         let parent = self.parent.percent(Benchmark::Average);
-        self.accuracy_percent(Benchmark::Average, loss_nats).map(|accuracy| 100.0 * accuracy / parent)
+        self.accuracy_percent(Benchmark::Average, loss_nats, recovery)
+            .map(|accuracy| 100.0 * accuracy / parent)
     }
 
-    fn accuracy_percent(&self, benchmark: Benchmark, felt_nats: f64) -> Estimate {
+    fn accuracy_percent(&self, benchmark: Benchmark, felt_nats: f64, recovery: Recovery) -> Estimate {
         let parent = self.parent.percent(benchmark);
         if felt_nats <= 0.0 {
             return Estimate::exact(parent, Source::Prior);
         }
         let value = self.law.accuracy_percent(benchmark, parent, felt_nats);
-        let half = self.fitted.interval_scale * validation::interval_unit(parent, value);
+        let half = self.fitted.interval_scale.after(recovery.tokens_b) * interval::unit_points(parent, value);
         let (low, high) = ((value - half).max(0.0), (value + half).min(100.0));
         Estimate { value, low, high, source: Source::Prior }
     }
 
     /// The loss with the interval that the accuracy's interval implies.
-    fn loss_nats(&self, loss: f64) -> Estimate {
+    fn loss_nats(&self, loss: f64, recovery: Recovery) -> Estimate {
         let parent = self.parent.percent(Benchmark::Average);
-        let accuracy = self.accuracy_percent(Benchmark::Average, loss);
+        let accuracy = self.accuracy_percent(Benchmark::Average, loss, recovery);
         let implied = |percent| self.law.loss_nats(Benchmark::Average, parent, percent);
         let (low, high) = (implied(accuracy.high).min(loss), implied(accuracy.low).max(loss));
         Estimate { value: loss, low, high, source: Source::Prior }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::quality::error::QualityError;
+use crate::quality::interval::{self, IntervalScales};
 use crate::quality::prior::{QualityPrior, Recovery};
 use crate::quality::table;
 use crate::quality::validation::{self, LeftOut, Method, RankingScore, Score};
@@ -31,8 +32,8 @@ pub struct QualityReport {
     pub effective_parameters: f64,
     /// Share of unseen parents' figures the intervals are made to cover.
     pub coverage: f64,
-    /// Half-width of the interval in units of one point plus the predicted drop.
-    pub interval_scale: f64,
+    /// Half-widths of the interval in units of one point plus the predicted drop.
+    pub interval_scale: IntervalScales,
     /// The coefficients.
     pub coefficients: Vec<CoefficientReport>,
     /// Errors on figures the law was not fitted on, and of looking at size alone.
@@ -49,12 +50,12 @@ pub fn report() -> Result<QualityReport, QualityError> {
     let mut scores = Vec::new();
     for method in [Method::Axes, Method::SizeOnly] {
         let parents_out = validation::unseen(method, LeftOut::Parent, &samples, &beliefs)?;
-        let scale = validation::interval_scale(&parents_out);
+        let scales = validation::interval_scales(&parents_out);
         for left_out in [LeftOut::Child, LeftOut::HeldOut] {
             let unseen = validation::unseen(method, left_out, &samples, &beliefs)?;
-            scores.extend(validation::scores(method, left_out, &unseen, scale));
+            scores.extend(validation::scores(method, left_out, &unseen, &scales));
         }
-        scores.extend(validation::scores(method, LeftOut::Parent, &parents_out, scale));
+        scores.extend(validation::scores(method, LeftOut::Parent, &parents_out, &scales));
     }
     let rankings = table::rankings()?
         .iter()
@@ -75,7 +76,7 @@ pub fn report() -> Result<QualityReport, QualityError> {
     Ok(QualityReport {
         rows: fitted.rows,
         effective_parameters: coefficients.iter().map(|c| c.from_table).sum(),
-        coverage: fitted.coverage,
+        coverage: interval::COVERAGE,
         interval_scale: fitted.interval_scale,
         coefficients,
         scores,

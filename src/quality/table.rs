@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::architecture::Architecture;
 use crate::quality::benchmark::Benchmark;
 use crate::quality::error::QualityError;
+use crate::quality::interval::IntervalScales;
 use crate::quality::law::{self, Law};
 
 /// Name of the table of pruned models.
@@ -107,11 +108,8 @@ pub struct Coefficient {
 pub struct Fitted {
     /// Rows of the table (and means of them) the fit used.
     pub rows: usize,
-    /// Share of unseen parents' figures the interval is made to cover.
-    pub coverage: f64,
-    /// Half-width of the interval in units of one point plus the predicted drop (see
-    /// [`validation`](crate::quality::validation)).
-    pub interval_scale: f64,
+    /// Half-widths of the interval, from parents left out of the fit.
+    pub interval_scale: IntervalScales,
     /// The parameters, in the order of [`law::NAMES`].
     pub coefficient: Vec<Coefficient>,
 }
@@ -174,7 +172,10 @@ pub fn parse_samples(text: &str) -> Result<Vec<Sample>, QualityError> {
             let wrong = |problem: String| Err(QualityError::Table { file: PRUNED, line, problem });
             let chance = r.metric.chance_percent();
             if !(r.parent_value > chance && r.parent_value <= 100.0) {
-                return wrong(format!("parent_value is {}: expected above chance ({chance}) and at most 100", r.parent_value));
+                return wrong(format!(
+                    "parent_value is {}: expected above chance ({chance}) and at most 100",
+                    r.parent_value
+                ));
             }
             if !(0.0..=100.0).contains(&r.child_value) {
                 return wrong(format!("child_value is {}: expected a percentage", r.child_value));
@@ -291,5 +292,9 @@ fn in_order<T>(
         }
         *slot = Some(entry);
     }
-    slots.into_iter().zip(law::NAMES).map(|(slot, name)| slot.ok_or_else(|| wrong(name, "is missing"))).collect()
+    slots
+        .into_iter()
+        .zip(law::NAMES)
+        .map(|(slot, name)| slot.ok_or_else(|| wrong(name, "is missing")))
+        .collect()
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::model::architecture::Architecture;
+
 use crate::quality::benchmark::Benchmark;
 use crate::quality::cuts::Cuts;
 use crate::quality::error::QualityError;
 use crate::quality::fit::{self, Observation};
+use crate::quality::interval::{self, IntervalScales};
 use crate::quality::law::{self, Law};
 use crate::quality::table::{self, Belief, Coefficient, Fitted, Ranking, Sample, Use};
-
-/// Share of unseen parents' figures the intervals are made to cover.
-pub const COVERAGE: f64 = 0.8;
 
 /// What the estimate is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,7 +27,7 @@ pub enum Method {
 
 impl Method {
     /// The cuts this method sees.
-    pub fn cuts(self, parent: &crate::model::architecture::Architecture, child: &crate::model::architecture::Architecture) -> Result<Cuts, QualityError> {
+    pub fn cuts(self, parent: &Architecture, child: &Architecture) -> Result<Cuts, QualityError> {
         match self {
             Method::Axes => Cuts::between(parent, child),
             Method::SizeOnly => Ok(Cuts::size_only(parent, child)),
@@ -66,15 +66,10 @@ impl Unseen {
     pub fn error_points(&self) -> f64 {
         self.predicted_percent - self.row.child_percent
     }
-    /// The error in units of one point plus the predicted drop: what the interval is made from.
+    /// The error in the interval's units.
     pub fn relative_error(&self) -> f64 {
-        self.error_points().abs() / interval_unit(self.row.parent_percent, self.predicted_percent)
+        self.error_points().abs() / interval::unit_points(self.row.parent_percent, self.predicted_percent)
     }
-}
-
-/// Unit of the interval in points: deep cuts are harder to predict than light ones.
-pub fn interval_unit(parent_percent: f64, predicted_percent: f64) -> f64 {
-    1.0 + (parent_percent - predicted_percent).max(0.0)
 }
 
 /// Every figure of the fit's table, predicted by a law fitted without its child or parent; or the held-out rows.
@@ -85,7 +80,10 @@ pub fn unseen(
     beliefs: &[Belief],
 ) -> Result<Vec<Unseen>, QualityError> {
     let rows = method.observations(samples, Use::Fit)?;
-    let predict = |law: &Law, row: &Observation| Unseen { row: row.clone(), predicted_percent: row.predicted_percent(law) };
+    let predict = |law: &Law, row: &Observation| Unseen {
+        row: row.clone(),
+        predicted_percent: row.predicted_percent(law),
+    };
     if left_out == LeftOut::HeldOut {
         let law = fit::fit(&rows, beliefs)?.law;
         let held = method.observations(samples, Use::HeldOut)?;
@@ -107,13 +105,10 @@ pub fn unseen(
     Ok(folds.into_iter().flatten().collect())
 }
 
-/// Half-width of the interval, in [`interval_unit`]s, that covers [`COVERAGE`] of the unseen figures
-/// (split-conformal quantile).
-pub fn interval_scale(unseen: &[Unseen]) -> f64 {
-    let mut errors: Vec<f64> = unseen.iter().map(Unseen::relative_error).collect();
-    errors.sort_by(f64::total_cmp);
-    let rank = ((errors.len() + 1) as f64 * COVERAGE).ceil() as usize;
-    errors.get(rank.min(errors.len()).saturating_sub(1)).copied().unwrap_or(f64::INFINITY)
+/// The intervals that would have covered the unseen figures.
+pub fn interval_scales(unseen: &[Unseen]) -> IntervalScales {
+    let errors: Vec<(f64, f64)> = unseen.iter().map(|u| (u.row.tokens_b, u.relative_error())).collect();
+    IntervalScales::covering(&errors)
 }
 
 /// Fits the shipped table anew: what the file of coefficients is made by.
@@ -128,7 +123,7 @@ pub fn refit() -> Result<Fitted, QualityError> {
         .zip(fit.from_table)
         .map(|((name, value), from_table)| Coefficient { name: name.to_string(), value, from_table })
         .collect();
-    Ok(Fitted { rows: rows.len(), coverage: COVERAGE, interval_scale: interval_scale(&parents_out), coefficient })
+    Ok(Fitted { rows: rows.len(), interval_scale: interval_scales(&parents_out), coefficient })
 }
 
 /// Which figures a score is over.
@@ -137,7 +132,7 @@ pub fn refit() -> Result<Fitted, QualityError> {
 pub enum Regime {
     /// Every figure.
     All,
-    /// Children retrained on ten billion tokens or more: what a plan assumes unless told otherwise.
+    /// Children retrained on [`interval::RETRAINED_FROM_B`] or more: what a plan assumes unless told otherwise.
     Retrained,
     /// Children retrained less or not at all.
     BarelyRetrained,
@@ -147,8 +142,8 @@ impl Regime {
     fn holds(self, row: &Observation) -> bool {
         match self {
             Regime::All => true,
-            Regime::Retrained => row.tokens_b >= 10.0,
-            Regime::BarelyRetrained => row.tokens_b < 10.0,
+            Regime::Retrained => row.tokens_b >= interval::RETRAINED_FROM_B,
+            Regime::BarelyRetrained => row.tokens_b < interval::RETRAINED_FROM_B,
         }
     }
 }
@@ -179,7 +174,7 @@ pub struct Score {
 }
 
 /// Scores of one method on unseen figures: per benchmark, per regime and over all.
-pub fn scores(method: Method, left_out: LeftOut, unseen: &[Unseen], interval_scale: f64) -> Vec<Score> {
+pub fn scores(method: Method, left_out: LeftOut, unseen: &[Unseen], scales: &IntervalScales) -> Vec<Score> {
     let of_benchmarks = Benchmark::ALL.into_iter().map(|b| (Regime::All, Some(b)));
     let of_regimes = [Regime::BarelyRetrained, Regime::Retrained, Regime::All].into_iter().map(|r| (r, None));
     of_benchmarks
@@ -187,12 +182,12 @@ pub fn scores(method: Method, left_out: LeftOut, unseen: &[Unseen], interval_sca
         .filter_map(|(regime, benchmark)| {
             let wanted = |u: &&Unseen| regime.holds(&u.row) && benchmark.is_none_or(|b| b == u.row.benchmark);
             let rows: Vec<&Unseen> = unseen.iter().filter(wanted).collect();
-            (!rows.is_empty()).then(|| Score { method, left_out, regime, benchmark, ..score(&rows, interval_scale) })
+            (!rows.is_empty()).then(|| Score { method, left_out, regime, benchmark, ..score(&rows, scales) })
         })
         .collect()
 }
 
-fn score(rows: &[&Unseen], scale: f64) -> Score {
+fn score(rows: &[&Unseen], scales: &IntervalScales) -> Score {
     let n = rows.len();
     let mut errors: Vec<f64> = rows.iter().map(|u| u.error_points().abs()).collect();
     errors.sort_by(f64::total_cmp);
@@ -203,7 +198,7 @@ fn score(rows: &[&Unseen], scale: f64) -> Score {
     let retained = |percent: fn(&Unseen) -> f64| -> Vec<f64> {
         rows.iter().map(|u| percent(u) / u.row.parent_percent).collect()
     };
-    let inside = rows.iter().filter(|u| u.relative_error() <= scale).count();
+    let inside = rows.iter().filter(|u| u.relative_error() <= scales.after(u.row.tokens_b)).count();
     Score {
         method: Method::Axes,
         left_out: LeftOut::Child,
@@ -240,10 +235,19 @@ pub struct RankingScore {
 }
 
 /// Ranks a published list of candidates.
-pub fn ranking_score(law: &Law, list: &Ranking, recovered_tokens_b: f64) -> Result<RankingScore, QualityError> {
+pub fn ranking_score(
+    law: &Law,
+    list: &Ranking,
+    recovered_tokens_b: f64,
+) -> Result<RankingScore, QualityError> {
     let scores: Vec<f64> = list.candidates.iter().map(|(_, _, score)| *score).collect();
     let hopes = |tokens_b: f64, method: Method| -> Result<Vec<f64>, QualityError> {
-        let hope = |child| Ok(-law.axis_nats(&method.cuts(&list.parent, child)?, tokens_b, Benchmark::Mmlu).iter().sum::<f64>());
+        let hope = |child| {
+            Ok(-law
+                .axis_nats(&method.cuts(&list.parent, child)?, tokens_b, Benchmark::Mmlu)
+                .iter()
+                .sum::<f64>())
+        };
         list.candidates.iter().map(|(child, _, _)| hope(child)).collect()
     };
     let axes = hopes(0.0, Method::Axes)?;
