@@ -79,6 +79,14 @@ impl Seconds {
 pub const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 
 impl Bytes {
+    /// From MiB.
+    pub fn from_mib(mib: f64) -> Self {
+        Self(mib * 1024.0 * 1024.0)
+    }
+    /// In MiB.
+    pub fn mib(self) -> f64 {
+        self.0 / 1024.0 / 1024.0
+    }
     /// From GiB.
     pub fn from_gib(gib: f64) -> Self {
         Self(gib * GIB)
@@ -94,12 +102,20 @@ impl BytesPerSecond {
     pub fn from_gbps(gbps: f64) -> Self {
         Self(gbps * 1e9)
     }
+    /// In GB/s (10^9 bytes per second).
+    pub fn gbps(self) -> f64 {
+        self.0 * 1e-9
+    }
 }
 
 impl FlopsPerSecond {
     /// From TFLOPS (10^12 operations per second).
     pub fn from_tflops(tflops: f64) -> Self {
         Self(tflops * 1e12)
+    }
+    /// In TFLOPS (10^12 operations per second).
+    pub fn tflops(self) -> f64 {
+        self.0 * 1e-12
     }
 }
 

@@ -162,12 +162,13 @@ impl KernelCall {
                 Bytes((m * k + n * k) * dtype.bytes() + m * n * dtype.bytes().clamp(2.0, 4.0))
             }
             KernelCall::AttentionPrefill { batch, seq_len, q_heads, kv_heads, head_dim, dtype } => {
-                let tokens = (batch * seq_len * head_dim) as f64;
+                let tokens = batch as f64 * seq_len as f64 * head_dim as f64;
                 Bytes(tokens * (2.0 * q_heads as f64 * 2.0 + 2.0 * kv_heads as f64 * dtype.bytes()))
             }
             KernelCall::AttentionDecode { batch, kv_len, q_heads, kv_heads, head_dim, dtype } => {
-                let cache = 2.0 * (batch * kv_len * kv_heads * head_dim) as f64 * dtype.bytes();
-                Bytes(cache + 2.0 * 2.0 * (batch * q_heads * head_dim) as f64)
+                let head = batch as f64 * head_dim as f64;
+                let cache = 2.0 * head * kv_len as f64 * kv_heads as f64 * dtype.bytes();
+                Bytes(cache + 2.0 * 2.0 * head * q_heads as f64)
             }
             KernelCall::AllReduce { bytes, .. } => Bytes(bytes as f64),
             KernelCall::Elementwise { bytes, .. } => Bytes(bytes as f64),
