@@ -65,7 +65,7 @@ pub fn tokens_per_sequence(workload: &Workload) -> u64 {
 }
 
 /// Most tokens of one pass: the engine's chunk, or less where the work is smaller.
-fn pass_tokens(workload: &Workload, engine: &EngineParameters) -> f64 {
+pub(crate) fn pass_tokens(workload: &Workload, engine: &EngineParameters) -> f64 {
     let (Load::Batch(sequences) | Load::Concurrency(sequences)) = workload.load;
     let work = sequences as f64 * workload.prompt as f64;
     work.min(engine.limits.chunk_tokens as f64).max(sequences as f64)

@@ -10,3 +10,4 @@ pub mod prediction;
 pub mod roofline;
 pub mod serving;
 pub mod static_batch;
+pub mod uniform_tables;

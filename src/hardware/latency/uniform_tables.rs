@@ -1,0 +1,447 @@
+//! Prices of uniform shapes from per-axis tables: what a search over millions of shapes evaluates.
+//!
+//! A pass of a uniform decoder is `layers x (A[hidden, heads] + B[hidden, ffn]) + C[hidden]`, and so are its
+//! weights and, with squares of layers, its spread. The tables hold A, B and C of the two passes behind a
+//! prediction; [`UniformTables::evaluate`] adds them up and hands them to the arithmetic the slow path uses
+//! ([`serve`]). A test compares both.
+//!
+//! A shape whose memory does not hold every sequence asked for is priced as if it did and marked as not fitting
+//! (the slow path would queue instead).
+
+use rayon::prelude::*;
+
+use crate::hardware::kernel::{KernelCall, KernelFamily};
+use crate::hardware::latency::cost::GapError;
+use crate::hardware::latency::forward::{PriceError, combined_spread};
+use crate::hardware::latency::lowering::{Pass, Phase, shard};
+use crate::hardware::latency::memory::{inner_width, pass_tokens, tokens_per_sequence};
+use crate::hardware::latency::prediction::{Machine, PredictError, check_workload};
+use crate::hardware::latency::serving::{PassTimes, Served, StepTimes, serve};
+use crate::hardware::latency::static_batch::sample_lengths;
+use crate::hardware::profile::engine::EngineParameters;
+use crate::model::architecture::{Architecture, LayerShape};
+use crate::model::counts;
+use crate::model::spec::ModelSpec;
+use crate::model::tensor_parallel;
+use crate::model::workload::{Deployment, Load, Workload};
+use crate::units::{Bytes, DType, Seconds};
+
+/// Kinds of attention (full, windowed) a model may mix.
+const KINDS: usize = 2;
+
+/// The values of each axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Axes<'a> {
+    /// Hidden sizes.
+    pub hidden: &'a [u64],
+    /// FFN widths.
+    pub ffn: &'a [u64],
+    /// Query and KV heads, in pairs.
+    pub heads: &'a [(u64, u64)],
+    /// Head size.
+    pub head_dim: u64,
+}
+
+/// What one uniform shape costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ShapeCost {
+    /// What a client sees, with the spread of each figure.
+    pub served: Served,
+    /// Device memory, per device.
+    pub memory: Bytes,
+    /// Whether it is within the engine's budget.
+    pub fits: bool,
+    /// Parameters of the whole model.
+    pub params: u64,
+}
+
+/// Why tables cannot be built.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TablesError {
+    /// Workload, tensor parallelism or a gap in the profile.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    /// More kinds of attention windows than the tables keep apart.
+    #[error("the model mixes {found} kinds of attention windows; the tables keep {KINDS} apart")]
+    Windows {
+        /// Kinds found.
+        found: usize,
+    },
+}
+
+/// Sums over the ops of one part of a pass: times in seconds, `sum a` and `sum a^2` of their absolute spreads.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    gemm: f64,
+    other: f64,
+    spread: f64,
+    squares: f64,
+}
+
+impl Part {
+    fn of(machine: Machine<'_>, calls: &[(&'static str, KernelCall)]) -> Result<Self, GapError> {
+        let mut part = Part::default();
+        for (_, call) in calls {
+            let cost = machine.costs.cost(call)?;
+            match call.family() {
+                KernelFamily::Gemm => part.gemm += cost.latency.0,
+                _ => part.other += cost.latency.0,
+            }
+            let spread = cost.latency.0 * cost.log_sigma;
+            part.spread += spread;
+            part.squares += spread * spread;
+        }
+        Ok(part)
+    }
+
+    /// Two blocks of one layer.
+    fn beside(self, o: &Part) -> Part {
+        Part {
+            gemm: self.gemm + o.gemm,
+            other: self.other + o.other,
+            spread: self.spread + o.spread,
+            squares: self.squares + o.squares,
+        }
+    }
+}
+
+/// Mean time and absolute spread of the attention kernel of each kind.
+type Attention = [(f64, f64); KINDS];
+
+/// One phase's share of an attention block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    linear: Part,
+    attention: Attention,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct HeadsEntry {
+    prefill: Block,
+    decode: Block,
+    weights: f64,
+    params: u64,
+    kv_per_sequence: [f64; KINDS],
+    inner: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    prefill: Part,
+    decode: Part,
+    weights: f64,
+    params: u64,
+    inner: u64,
+}
+
+/// Layers of each kind of attention among the first `n`.
+#[derive(Clone, Debug)]
+struct Kinds {
+    windows: Vec<Option<u64>>,
+    prefix: Vec<[u64; KINDS]>,
+}
+
+impl Kinds {
+    fn of(spec: &ModelSpec) -> Result<Self, TablesError> {
+        let pattern = if spec.window_pattern.is_empty() { &[None][..] } else { &spec.window_pattern };
+        let mut windows: Vec<Option<u64>> = Vec::new();
+        let mut prefix = vec![[0; KINDS]];
+        for window in pattern {
+            let kind = windows.iter().position(|w| w == window).unwrap_or_else(|| {
+                windows.push(*window);
+                windows.len() - 1
+            });
+            let mut counts = prefix.last().copied().unwrap_or_default();
+            if let Some(count) = counts.get_mut(kind) {
+                *count += 1;
+            }
+            prefix.push(counts);
+        }
+        let found = windows.len();
+        if found > KINDS { Err(TablesError::Windows { found }) } else { Ok(Self { windows, prefix }) }
+    }
+
+    fn counts(&self, layers: u64) -> [f64; KINDS] {
+        let period = self.prefix.len() as u64 - 1;
+        let (whole, rest) = (layers / period, (layers % period) as usize);
+        let (all, part) = (self.prefix[period as usize], self.prefix[rest]);
+        std::array::from_fn(|kind| (whole * all[kind] + part[kind]) as f64)
+    }
+}
+
+/// What is known of a shape once hidden size and heads are.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    hidden: usize,
+    entry: HeadsEntry,
+}
+
+/// Tables of one deployment under one workload.
+#[derive(Clone, Debug)]
+pub struct UniformTables {
+    engine: EngineParameters,
+    workload: Workload,
+    sequences: u64,
+    heads: Vec<HeadsEntry>,
+    ffn: Vec<Entry>,
+    hidden: Vec<(u64, Entry)>,
+    head_counts: usize,
+    ffn_widths: usize,
+    kinds: Kinds,
+    pass_tokens: f64,
+    logits: f64,
+    reserve: f64,
+    budget: f64,
+}
+
+/// What every cell of the tables is built from.
+struct Builder<'a> {
+    machine: Machine<'a>,
+    spec: &'a ModelSpec,
+    deployment: &'a Deployment,
+    workload: &'a Workload,
+    head_dim: u64,
+    kinds: &'a Kinds,
+    prefill: Phase,
+    decode: Vec<Phase>,
+}
+
+impl<'a> Builder<'a> {
+    fn pass(&self, phase: Phase, hidden: u64) -> Pass<'a> {
+        Pass { spec: self.spec, deployment: self.deployment, phase, hidden, head_dim: self.head_dim }
+    }
+
+    /// Any of the decode phases: all ops but attention cost the same in each.
+    fn a_decode(&self) -> Phase {
+        self.decode.first().copied().unwrap_or(self.prefill)
+    }
+
+    /// Weight bytes and parameters of one layer, or of what lies outside the layers (`layers` = 0).
+    fn weights(&self, layers: u64, hidden: u64, shape: LayerShape) -> (f64, u64) {
+        let LayerShape { ffn, q_heads, kv_heads } = shape;
+        let architecture = Architecture::uniform(layers, hidden, ffn, q_heads, kv_heads, self.head_dim);
+        let Deployment { tp, dtype, .. } = *self.deployment;
+        let bytes = counts::weight_bytes_on_device(self.spec, &architecture, dtype, tp);
+        (bytes.0, counts::parameters(self.spec, &architecture).total())
+    }
+
+    fn layer_weights(&self, hidden: u64, shape: LayerShape) -> (f64, u64) {
+        let (with, without) = (self.weights(1, hidden, shape), self.weights(0, hidden, shape));
+        (with.0 - without.0, with.1 - without.1)
+    }
+
+    fn attention(&self, phases: &[Phase], shape: LayerShape) -> Result<Attention, GapError> {
+        let shard = shard(shape, self.deployment.tp);
+        let mut attention = Attention::default();
+        for (window, mean) in self.kinds.windows.iter().zip(attention.iter_mut()) {
+            for &phase in phases {
+                let (times, call) = self.pass(phase, 0).attention(shard, *window);
+                let cost = self.machine.costs.cost(&call)?;
+                let latency = cost.latency.0 * times as f64 / phases.len() as f64;
+                mean.0 += latency;
+                mean.1 += latency * cost.log_sigma;
+            }
+        }
+        Ok(attention)
+    }
+
+    fn heads(
+        &self,
+        hidden: u64,
+        shape: LayerShape,
+        attention: (Attention, Attention),
+    ) -> Result<HeadsEntry, GapError> {
+        let shard = shard(shape, self.deployment.tp);
+        let block = |phase: Phase, attention| {
+            let linear = Part::of(self.machine, &self.pass(phase, hidden).attention_block(shard))?;
+            Ok(Block { linear, attention })
+        };
+        let (weights, params) = self.layer_weights(hidden, shape);
+        let tokens = tokens_per_sequence(self.workload);
+        let per_token = 2.0 * (shard.kv_heads * self.head_dim) as f64 * self.deployment.kv_dtype.bytes();
+        let mut kv_per_sequence = [0.0; KINDS];
+        for (window, kept) in self.kinds.windows.iter().zip(kv_per_sequence.iter_mut()) {
+            *kept = per_token * window.map_or(tokens, |w| tokens.min(w)) as f64;
+        }
+        Ok(HeadsEntry {
+            prefill: block(self.prefill, attention.0)?,
+            decode: block(self.a_decode(), attention.1)?,
+            weights,
+            params,
+            kv_per_sequence,
+            inner: inner_width(shard, self.head_dim),
+        })
+    }
+
+    fn ffn(&self, hidden: u64, shape: LayerShape) -> Result<Entry, GapError> {
+        let shard = shard(shape, self.deployment.tp);
+        let part = |phase| Part::of(self.machine, &self.pass(phase, hidden).ffn_block(shard));
+        let (weights, params) = self.layer_weights(hidden, shape);
+        let inner = inner_width(shard, self.head_dim);
+        Ok(Entry { prefill: part(self.prefill)?, decode: part(self.a_decode())?, weights, params, inner })
+    }
+
+    fn hidden(&self, hidden: u64) -> Result<Entry, GapError> {
+        let part = |phase| {
+            let pass = self.pass(phase, hidden);
+            Part::of(self.machine, &[pass.head_calls(), pass.tail_calls()].concat())
+        };
+        let (weights, params) = self.weights(0, hidden, LayerShape { ffn: 0, q_heads: 0, kv_heads: 0 });
+        Ok(Entry { prefill: part(self.prefill)?, decode: part(self.a_decode())?, weights, params, inner: 0 })
+    }
+}
+
+const fn heads_only((q_heads, kv_heads): (u64, u64)) -> LayerShape {
+    LayerShape { ffn: 0, q_heads, kv_heads }
+}
+
+const fn ffn_only(ffn: u64) -> LayerShape {
+    LayerShape { ffn, q_heads: 0, kv_heads: 0 }
+}
+
+impl UniformTables {
+    /// Prices every cell, in parallel. Every layer has attention and an FFN, so axis values are 1 or more.
+    ///
+    /// # Errors
+    /// When the workload is out of range, the devices cannot share some value of an axis, the profile has a gap,
+    /// or the model mixes more than two kinds of attention.
+    pub fn build(
+        machine: Machine<'_>,
+        spec: &ModelSpec,
+        deployment: &Deployment,
+        workload: &Workload,
+        axes: Axes<'_>,
+    ) -> Result<Self, TablesError> {
+        check_workload(workload)?;
+        for shape in axes.heads.iter().map(|&h| heads_only(h)).chain(axes.ffn.iter().map(|&f| ffn_only(f))) {
+            let LayerShape { ffn, q_heads, kv_heads } = shape;
+            let architecture = Architecture::uniform(1, 1, ffn, q_heads, kv_heads, axes.head_dim);
+            let checked = tensor_parallel::check(spec, &architecture, deployment.tp);
+            checked.map_err(|error| PredictError::Price(PriceError::TensorParallel(error)))?;
+        }
+        let (prefills, sequences) = match workload.load {
+            Load::Batch(n) => (n, n),
+            Load::Concurrency(n) => (1, n),
+        };
+        let kinds = Kinds::of(spec)?;
+        let lengths = sample_lengths(workload.prompt, workload.output);
+        let builder = Builder {
+            machine,
+            spec,
+            deployment,
+            workload,
+            head_dim: axes.head_dim,
+            kinds: &kinds,
+            prefill: Phase::Prefill { batch: prefills, tokens: workload.prompt },
+            decode: lengths.into_iter().map(|kv_len| Phase::Decode { batch: sequences, kv_len }).collect(),
+        };
+        let cells = || -> Result<_, GapError> {
+            let attention: Vec<(Attention, Attention)> = axes
+                .heads
+                .par_iter()
+                .map(|&h| {
+                    let shape = heads_only(h);
+                    Ok((
+                        builder.attention(&[builder.prefill], shape)?,
+                        builder.attention(&builder.decode, shape)?,
+                    ))
+                })
+                .collect::<Result<_, GapError>>()?;
+            let grid = |n: usize| (0..axes.hidden.len() * n).into_par_iter().map(move |i| (i / n, i % n));
+            let heads = grid(axes.heads.len())
+                .map(|(h, a)| builder.heads(axes.hidden[h], heads_only(axes.heads[a]), attention[a]))
+                .collect::<Result<Vec<_>, _>>()?;
+            let ffn = grid(axes.ffn.len())
+                .map(|(h, f)| builder.ffn(axes.hidden[h], ffn_only(axes.ffn[f])))
+                .collect::<Result<Vec<_>, _>>()?;
+            let hidden = axes
+                .hidden
+                .par_iter()
+                .map(|&h| Ok((h, builder.hidden(h)?)))
+                .collect::<Result<Vec<_>, GapError>>()?;
+            Ok((heads, ffn, hidden))
+        };
+        let (heads, ffn, hidden) = cells().map_err(|gap| PredictError::Price(PriceError::Gap(gap)))?;
+        Ok(Self {
+            engine: machine.engine.clone(),
+            workload: *workload,
+            sequences,
+            heads,
+            ffn,
+            hidden,
+            head_counts: axes.heads.len(),
+            ffn_widths: axes.ffn.len(),
+            pass_tokens: pass_tokens(workload, machine.engine),
+            logits: sequences as f64 * spec.vocab_size as f64 * DType::F32.bytes(),
+            reserve: machine.engine.reserve().0,
+            budget: (machine.hbm * machine.engine.limits.memory_share).0,
+            kinds,
+        })
+    }
+
+    /// What is known of all shapes with this hidden size and these heads (positions on their axes).
+    ///
+    /// # Panics
+    /// When a position lies outside its axis.
+    pub fn slice(&self, hidden: usize, heads: usize) -> Slice {
+        Slice { hidden, entry: self.heads[hidden * self.head_counts + heads] }
+    }
+
+    /// Cost of one shape of a slice (position on the FFN axis, number of layers); neither allocates nor prices.
+    ///
+    /// # Panics
+    /// When a position lies outside its axis.
+    pub fn point(&self, slice: &Slice, ffn: usize, layers: u64) -> ShapeCost {
+        let heads = &slice.entry;
+        let ffn = &self.ffn[slice.hidden * self.ffn_widths + ffn];
+        let (hidden_size, outside) = &self.hidden[slice.hidden];
+        let kinds = self.kinds.counts(layers);
+        let n = layers as f64;
+        let steps = StepTimes {
+            layers,
+            prefill: sum(&heads.prefill, &ffn.prefill, &outside.prefill, n, kinds),
+            decode: sum(&heads.decode, &ffn.decode, &outside.decode, n, kinds),
+        };
+        let weights = n * (heads.weights + ffn.weights) + outside.weights;
+        let kv: f64 = kinds.iter().zip(&heads.kv_per_sequence).map(|(count, kv)| count * kv).sum();
+        let per_token = (3 * hidden_size + heads.inner.max(ffn.inner)) as f64 * DType::Bf16.bytes();
+        let activations = self.pass_tokens * per_token + self.logits;
+        let memory = weights + kv * self.sequences as f64 + activations + self.reserve;
+        ShapeCost {
+            served: serve(&steps, &self.engine, &self.workload, self.sequences),
+            memory: Bytes(memory),
+            fits: memory <= self.budget,
+            params: layers * (heads.params + ffn.params) + outside.params,
+        }
+    }
+
+    /// [`Self::point`] of [`Self::slice`].
+    ///
+    /// # Panics
+    /// When a position lies outside its axis.
+    pub fn evaluate(&self, hidden: usize, ffn: usize, heads: usize, layers: u64) -> ShapeCost {
+        self.point(&self.slice(hidden, heads), ffn, layers)
+    }
+
+    /// What the engine may use of each device.
+    pub fn memory_budget(&self) -> Bytes {
+        Bytes(self.budget)
+    }
+}
+
+#[inline]
+fn sum(heads: &Block, ffn: &Part, outside: &Part, layers: f64, kinds: [f64; KINDS]) -> PassTimes {
+    let layer = heads.linear.beside(ffn);
+    let (mut attention, mut attention_spread) = (0.0, 0.0);
+    for (count, (latency, spread)) in kinds.iter().zip(&heads.attention) {
+        attention += count * latency;
+        attention_spread += count * spread;
+    }
+    let spread = layers * layer.spread + outside.spread + attention_spread;
+    let squares = layers * layers * layer.squares + outside.squares + attention_spread * attention_spread;
+    PassTimes {
+        gemm: Seconds(layers * layer.gemm + outside.gemm),
+        other: Seconds(layers * layer.other + outside.other + attention),
+        spread: Seconds(combined_spread(spread, squares)),
+    }
+}
