@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 infeasible.
 
+mod models;
 mod profiles;
 mod quality;
 
@@ -39,6 +40,8 @@ pub struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    /// List the built-in models and show what a config.json describes
+    Models(models::Args),
     /// List, show, check and evaluate hardware profiles
     Profiles(profiles::Args),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(&arguments.global);
     let outcome = match &arguments.command {
+        Command::Models(args) => models::run(args, &arguments.global),
         Command::Profiles(args) => profiles::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
     };

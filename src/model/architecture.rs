@@ -8,7 +8,7 @@ use crate::model::limits;
 use crate::model::spec::ModelSpec;
 
 /// Shape of one decoder layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LayerShape {
     /// FFN width (intermediate size of the gated MLP); 0 = the layer has no FFN.
     pub ffn: u64,

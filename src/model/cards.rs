@@ -30,7 +30,7 @@ pub struct Card {
 
 /// A name that is no card.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is no built-in model{suggestion}; `archplan models` lists them")]
+#[error("`{name}` is no built-in model (`archplan models` lists them){suggestion}")]
 pub struct UnknownCard {
     /// What was asked for.
     pub name: String,

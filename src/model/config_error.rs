@@ -72,7 +72,7 @@ pub enum ConfigError {
         /// Where the text came from.
         origin: String,
         /// `architectures` or `model_type`.
-        key: String,
+        key: &'static str,
         /// What stands there.
         found: String,
         /// Did-you-mean, or empty.
@@ -104,9 +104,9 @@ pub enum ConfigError {
         /// What stands there.
         found: String,
         /// The part.
-        feature: String,
+        feature: &'static str,
         /// What to do.
-        advice: String,
+        advice: &'static str,
     },
     /// Every layer looks through a window only.
     #[error(
@@ -144,6 +144,18 @@ pub enum ConfigError {
         /// What does not fit.
         error: ArchitectureError,
     },
+}
+
+impl ConfigError {
+    /// What the JSON reader said, with its place.
+    pub(crate) fn syntax(origin: &str, error: &serde_json::Error) -> Self {
+        ConfigError::Syntax {
+            origin: origin.into(),
+            line: error.line(),
+            column: error.column(),
+            message: error.to_string(),
+        }
+    }
 }
 
 /// `value` as JSON, cut to a length fit for a message.

@@ -142,7 +142,7 @@ impl Family {
 
 fn by_name(
     fields: &Fields,
-    key: &str,
+    key: &'static str,
     found: &str,
     name: impl Fn(Family) -> &'static str,
 ) -> Result<Family, ConfigError> {
@@ -153,7 +153,7 @@ fn by_name(
     let names = Family::ALL.map(name);
     Err(ConfigError::UnknownType {
         origin: fields.origin.into(),
-        key: key.into(),
+        key,
         found: found.into(),
         suggestion: did_you_mean(closest(found, names)),
         known: names.join(", "),

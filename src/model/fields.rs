@@ -104,13 +104,13 @@ impl<'a> Fields<'a> {
     }
 
     /// `key` gives away a part that is not planned.
-    pub fn unsupported(&self, key: &str, feature: &str, advice: &str) -> ConfigError {
+    pub fn unsupported(&self, key: &str, feature: &'static str, advice: &'static str) -> ConfigError {
         ConfigError::Unsupported {
             origin: self.origin.into(),
             key: key.into(),
             found: self.found(key),
-            feature: feature.into(),
-            advice: advice.into(),
+            feature,
+            advice,
         }
     }
 }

@@ -88,12 +88,7 @@ impl ModelSpec {
         match serde_json::from_str(text) {
             Ok(Value::Object(map)) => Self::from_config(map, origin, name),
             Ok(other) => Err(ConfigError::NotAnObject { origin: origin.into(), found: shown(&other) }),
-            Err(error) => Err(ConfigError::Syntax {
-                origin: origin.into(),
-                line: error.line(),
-                column: error.column(),
-                message: error.to_string(),
-            }),
+            Err(error) => Err(ConfigError::syntax(origin, &error)),
         }
     }
 

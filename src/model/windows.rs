@@ -104,8 +104,8 @@ fn layer_types(fields: &Fields, layers: u64) -> Result<Option<Vec<bool>>, Config
                 origin: fields.origin.into(),
                 key: "layer_types".into(),
                 found: format!("\"{other}\""),
-                feature: "this kind of layer".into(),
-                advice: "plan a decoder of full_attention and sliding_attention layers".into(),
+                feature: "this kind of layer",
+                advice: "plan a decoder of full_attention and sliding_attention layers",
             }),
         })
         .collect::<Result<Vec<_>, _>>()
