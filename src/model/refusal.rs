@@ -24,7 +24,7 @@ const MOE: &str = "a mixture of experts";
 const MLA: &str = "multi-head latent attention";
 
 /// `(key, trigger, feature, advice)`, most telling first.
-const REFUSED: &[(&str, Trigger, &'static str, &'static str)] = &[
+const REFUSED: &[(&str, Trigger, &str, &str)] = &[
     (
         "text_config",
         Trigger::Present,
