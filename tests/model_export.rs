@@ -187,7 +187,7 @@ fn engines_that_will_not_load_a_shape_are_named() {
     assert_eq!(engines("qwen2.5-7b", Architecture::uniform(28, 3072, 9216, 24, 4, 128)), []);
     assert_eq!(
         engines("qwen2.5-7b", Architecture::uniform(28, 3328, 9216, 24, 4, 128)),
-        [("vLLM", "every version looked at"), ("transformers", "before 4.48")]
+        [("vLLM", "all seen, from 013a279 (early 2025) to 2026"), ("transformers", "before 4.48")]
     );
 }
 

@@ -58,7 +58,7 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
         );
         warnings.push(LoadWarning {
             engine: "vLLM",
-            versions: "every version looked at",
+            versions: "all seen, from 013a279 (early 2025) to 2026",
             problem: problem.clone(),
             reference: "vllm/model_executor/models/qwen2.py",
         });
@@ -74,7 +74,7 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
             engine: "transformers",
             versions: "4.54 and later",
             problem: "lacks `LossKwargs`, which openPangu's remote code imports; use 4.53.2".into(),
-            reference: "transformers_version in openPangu-Embedded-7B config.json",
+            reference: "modeling_openpangu_dense.py; absent from 4.57.6 and 5.23.0",
         });
     }
     warnings
