@@ -129,6 +129,21 @@ fn counts_agree_with_the_list_of_tensors() {
 }
 
 #[test]
+fn the_largest_valid_shape_does_not_overflow() {
+    use archplan::model::limits::*;
+    let (spec, _) = zoo().pop().unwrap();
+    let spec = ModelSpec { vocab_size: LARGEST_VOCABULARY, tied_embeddings: false, ..spec };
+    let (heads, head_dim) = (MOST_HEADS, LARGEST_HEAD_DIM);
+    let shape = Architecture::uniform(MOST_LAYERS, LARGEST_HIDDEN, LARGEST_FFN, heads, heads, head_dim);
+    assert_eq!(shape.validate(), Ok(()));
+    let matrices = 4.0 * (1_u64 << 46) as f64 + 3.0 * (1_u64 << 44) as f64;
+    let counted = counts::parameters(&spec, &shape).layer_matrices() as f64;
+    assert_eq!(counted, matrices * MOST_LAYERS as f64);
+    assert!(counts::kv_bytes_per_token(&shape, DType::F32).0.is_finite());
+    assert!(counts::prefill_flops(&spec, &shape, MOST_POSITIONS).0.is_finite());
+}
+
+#[test]
 fn only_matrices_of_layers_shrink_with_the_element_type() {
     for (spec, shape) in zoo() {
         let list = tensors(&spec, &shape);

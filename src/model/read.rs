@@ -54,14 +54,18 @@ pub fn read(path: &Path) -> Result<ModelSpec, ReadError> {
     Ok(ModelSpec::from_config_json(&text, &file.display().to_string(), &name(&file))?)
 }
 
-/// What a person typed after `--model`: a path that exists is read, anything else is the name of a card.
+/// What a person typed after `--model`: a file or a checkpoint directory is read, anything else is the name of a
+/// card (even where a directory without a `config.json` has the same name).
 pub fn resolve(model: &str) -> Result<ModelSpec, ReadError> {
     let path = Path::new(model);
-    if path.exists() || model.ends_with(".json") {
+    if path.is_file() || path.join("config.json").exists() || model.ends_with(".json") {
         return read(path);
     }
-    let card = cards::find(model).map_err(|unknown| ReadError::Unknown { name: model.into(), unknown })?;
-    Ok(card.spec()?)
+    match cards::find(model) {
+        Ok(card) => Ok(card.spec()?),
+        Err(_) if path.is_dir() => read(path),
+        Err(unknown) => Err(ReadError::Unknown { name: model.into(), unknown }),
+    }
 }
 
 /// The name of the directory a configuration lies in, or of the file if it has another name than `config.json`.
@@ -100,6 +104,8 @@ mod tests {
         assert!(matches!(read(root.path()), Err(ReadError::NoConfig { .. })));
         assert!(matches!(read(&root.path().join("config.json")), Err(ReadError::Io { .. })));
         assert!(matches!(resolve("nowhere/config.json"), Err(ReadError::Io { .. })));
+        assert!(matches!(resolve(&root.path().display().to_string()), Err(ReadError::NoConfig { .. })));
+        assert!(matches!(resolve(""), Err(ReadError::Unknown { .. })));
         let message = resolve("qwen3-8bb").unwrap_err().to_string();
         assert!(message.contains("no file qwen3-8bb") && message.contains("`qwen3-8b`"), "{message}");
         fs::write(root.path().join("config.json"), "{").unwrap();
