@@ -179,7 +179,7 @@ fn the_breakdown_sums_to_the_total() {
     let costs = Roofline::new("toy", &device);
     for phase in [Phase::Prefill { batch: 2, tokens: 500 }, Phase::Decode { batch: 64, kv_len: 3000 }] {
         let pass = price(&costs, &spec, &spec.architecture, &deployment(4), phase).unwrap();
-        let by_op: Seconds = pass.by_op().into_iter().map(|(_, latency)| latency).sum();
+        let by_op: Seconds = pass.by_op().into_iter().map(|op| op.latency).sum();
         let by_layer: Seconds = pass.by_layer().into_iter().map(|(_, _, latency)| latency).sum();
         let total = pass.total();
         assert!((by_op / total - 1.0).abs() < 1e-12 && (by_layer / total - 1.0).abs() < 1e-12);

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 infeasible.
 
 mod models;
+mod predict;
 mod profiles;
 mod quality;
 
@@ -42,6 +43,8 @@ pub struct Global {
 enum Command {
     /// List the built-in models and show what a config.json describes
     Models(models::Args),
+    /// Predict latency, throughput and memory of one model in one shape
+    Predict(predict::Args),
     /// List, show, check and evaluate hardware profiles
     Profiles(profiles::Args),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     start_log(&arguments.global);
     let outcome = match &arguments.command {
         Command::Models(args) => models::run(args, &arguments.global),
+        Command::Predict(args) => predict::run(args, &arguments.global),
         Command::Profiles(args) => profiles::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
     };

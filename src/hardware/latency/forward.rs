@@ -44,6 +44,17 @@ pub struct Line {
     pub extrapolated: bool,
 }
 
+impl Line {
+    fn absorb(&mut self, other: &Line) {
+        let spread = self.latency.0 * self.log_sigma + other.latency.0 * other.log_sigma;
+        self.latency += other.latency;
+        self.log_sigma = if self.latency.0 > 0.0 { spread / self.latency.0 } else { 0.0 };
+        self.layers += other.layers;
+        self.source = self.source.max(other.source);
+        self.extrapolated |= other.extrapolated;
+    }
+}
+
 /// A priced pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PassCost {
@@ -96,13 +107,14 @@ impl PassCost {
         self.lines.iter().filter(|line| keep(line.family)).map(|line| line.latency).sum()
     }
 
-    /// Time of each op over all layers, in order of first appearance.
-    pub fn by_op(&self) -> Vec<(&'static str, Seconds)> {
-        let mut ops: Vec<(&'static str, Seconds)> = Vec::new();
+    /// Each op over all its layers, in order of first appearance: times and layers add up, spreads of one op
+    /// linearly; the least trustworthy source stands for all.
+    pub fn by_op(&self) -> Vec<Line> {
+        let mut ops: Vec<Line> = Vec::new();
         for line in &self.lines {
-            match ops.iter_mut().find(|(op, _)| *op == line.op) {
-                Some((_, latency)) => *latency += line.latency,
-                None => ops.push((line.op, line.latency)),
+            match ops.iter_mut().find(|op| op.op == line.op) {
+                Some(op) => op.absorb(line),
+                None => ops.push(Line { first_layer: None, ..*line }),
             }
         }
         ops
@@ -119,11 +131,8 @@ impl PassCost {
 
     /// Relative spread of the total: same op linear, different ops by [`OP_CORRELATION`].
     pub fn log_sigma(&self) -> f64 {
-        let mut spreads: BTreeMap<&str, f64> = BTreeMap::new();
-        for line in &self.lines {
-            *spreads.entry(line.op).or_default() += line.latency.0 * line.log_sigma;
-        }
-        let (sum, squares) = spreads.values().fold((0.0, 0.0), |(s, q), a| (s + a, q + a * a));
+        let spreads = self.by_op().into_iter().map(|op| op.latency.0 * op.log_sigma);
+        let (sum, squares) = spreads.fold((0.0, 0.0), |(s, q), a| (s + a, q + a * a));
         let total = self.total().0;
         if total > 0.0 { combined_spread(sum, squares) / total } else { 0.0 }
     }

@@ -1,45 +1,76 @@
 //! The physical bound as a price: launch time plus the larger of compute time and memory time.
 //!
-//! Deliberately absent: anything learned from measurements. It prices what has no table (norms, activation, rope,
-//! sampling), an all-reduce where a profile has none, and serves as the plain second implementation of
+//! It prices what has no table by the rules of the profile ([`elementwise`]: norms, activation, rope, sampling;
+//! [`all_reduce`] where no group of devices was measured), and serves as the plain second implementation of
 //! [`KernelCosts`].
+//!
+//! Deliberately absent: anything learned from measurements.
 
 use crate::estimate::Source;
 use crate::hardware::kernel::KernelCall;
-use crate::hardware::latency::cost::{GapError, KernelCost, KernelCosts};
+use crate::hardware::latency::cost::{GapError, KernelCost, KernelCosts, Z90};
+use crate::hardware::profile::HardwareProfile;
 use crate::hardware::profile::device::Device;
+use crate::hardware::profile::rules::{AllReduceRule, ElementwiseRule};
 use crate::units::{Bytes, DType, Seconds};
 
-/// Share of the peak a well-written kernel reaches: a rule of thumb, marked `estimated`.
-const EFFICIENCY: f64 = 0.8;
+/// Rules assumed for a bare device; a profile brings its own. Efficiency 0.8 is what well-written kernels reach.
+const ELEMENTWISE: ElementwiseRule =
+    ElementwiseRule { launch: Seconds(2.5e-6), efficiency: 0.8, interval_factor: 2.0 };
 
-/// Time between the starts of two kernels of a captured graph.
-const LAUNCH_US: f64 = 2.5;
-
-/// Time of one step of an all-reduce (synchronisation of the devices).
-const HOP_US: f64 = 2.0;
-
-/// Relative spread of a rule of thumb: nine in ten measurements within a factor of two.
-const LOG_SIGMA: f64 = 0.42;
+/// See [`ELEMENTWISE`].
+const ALL_REDUCE: AllReduceRule =
+    AllReduceRule { latency: Seconds(10e-6), efficiency: 0.8, full_mesh_devices: None, interval_factor: 2.0 };
 
 /// Roofline prices of one device.
 #[derive(Clone, Copy, Debug)]
 pub struct Roofline<'a> {
     profile: &'a str,
     device: &'a Device,
+    elementwise: ElementwiseRule,
+    all_reduce: AllReduceRule,
+}
+
+/// Price of a memory-bound kernel by a rule.
+pub fn elementwise(rule: &ElementwiseRule, device: &Device, bytes: Bytes, launches: u64) -> KernelCost {
+    let latency = rule.launch * launches as f64 + bytes / device.hbm_bandwidth / rule.efficiency;
+    estimated(latency, rule.interval_factor)
+}
+
+/// Price of an all-reduce of `bytes` over `world` devices by a rule.
+pub fn all_reduce(rule: &AllReduceRule, device: &Device, world: u64, bytes: Bytes) -> KernelCost {
+    let peers = world.saturating_sub(1) as f64;
+    let links =
+        rule.full_mesh_devices.map_or(1.0, |all| (peers / all.saturating_sub(1).max(1) as f64).min(1.0));
+    let sent = if world > 1 { bytes * (2.0 * peers / world as f64 / links) } else { Bytes::ZERO };
+    estimated(rule.latency + sent / device.interconnect / rule.efficiency, rule.interval_factor)
+}
+
+/// `factor`: the truth is believed to lie within it either way in 90 % of cases.
+fn estimated(latency: Seconds, factor: f64) -> KernelCost {
+    let log_sigma = factor.max(1.0).ln() / Z90;
+    KernelCost { latency, log_sigma, source: Source::Estimated, extrapolated: false }
 }
 
 impl<'a> Roofline<'a> {
     /// Prices from the data sheet of `device`, named `profile` in errors.
     pub fn new(profile: &'a str, device: &'a Device) -> Self {
-        Self { profile, device }
+        Self { profile, device, elementwise: ELEMENTWISE, all_reduce: ALL_REDUCE }
+    }
+
+    /// Prices from the device facts and rules of a profile; its tables are not read.
+    pub fn of(profile: &'a HardwareProfile) -> Self {
+        Self {
+            elementwise: profile.elementwise,
+            all_reduce: profile.all_reduce.unwrap_or(ALL_REDUCE),
+            ..Self::new(&profile.name, &profile.device)
+        }
     }
 
     fn compute(&self, call: &KernelCall) -> Result<Seconds, GapError> {
         let dtype = match *call {
             KernelCall::Gemm { dtype, .. } => dtype,
-            KernelCall::AttentionPrefill { .. } | KernelCall::AttentionDecode { .. } => DType::Bf16,
-            KernelCall::AllReduce { .. } | KernelCall::Elementwise { .. } => return Ok(Seconds::ZERO),
+            _ => DType::Bf16,
         };
         let peak = self.device.peaks.get(&dtype).ok_or_else(|| GapError::NoDType {
             profile: self.profile.to_string(),
@@ -49,27 +80,22 @@ impl<'a> Roofline<'a> {
         })?;
         Ok(call.flops() / *peak)
     }
-
-    /// Ring all-reduce: each device sends `2 (world - 1) / world` of the buffer.
-    fn all_reduce(&self, world: u64, bytes: u64) -> Seconds {
-        let world = world.max(1) as f64;
-        let sent = Bytes(bytes as f64 * 2.0 * (world - 1.0) / world);
-        sent / self.device.interconnect / EFFICIENCY + Seconds::from_us(HOP_US * (world - 1.0))
-    }
 }
 
 impl KernelCosts for Roofline<'_> {
     fn cost(&self, call: &KernelCall) -> Result<KernelCost, GapError> {
-        let memory = call.bytes() / self.device.hbm_bandwidth;
-        let latency = match *call {
-            KernelCall::AllReduce { world, bytes, .. } => {
-                Seconds::from_us(LAUNCH_US) + self.all_reduce(world, bytes)
+        match *call {
+            KernelCall::AllReduce { world, .. } => {
+                Ok(all_reduce(&self.all_reduce, self.device, world, call.bytes()))
             }
             KernelCall::Elementwise { launches, .. } => {
-                Seconds::from_us(LAUNCH_US * launches as f64) + memory / EFFICIENCY
+                Ok(elementwise(&self.elementwise, self.device, call.bytes(), launches))
             }
-            _ => Seconds::from_us(LAUNCH_US) + self.compute(call)?.max(memory) / EFFICIENCY,
-        };
-        Ok(KernelCost { latency, log_sigma: LOG_SIGMA, source: Source::Estimated, extrapolated: false })
+            _ => {
+                let memory = call.bytes() / self.device.hbm_bandwidth;
+                let bound = self.compute(call)?.max(memory) / self.elementwise.efficiency;
+                Ok(estimated(self.elementwise.launch + bound, self.elementwise.interval_factor))
+            }
+        }
     }
 }
