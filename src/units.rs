@@ -104,7 +104,7 @@ impl BytesPerSecond {
     }
     /// In GB/s (10^9 bytes per second).
     pub fn gbps(self) -> f64 {
-        self.0 * 1e-9
+        self.0 / 1e9
     }
 }
 
@@ -115,7 +115,7 @@ impl FlopsPerSecond {
     }
     /// In TFLOPS (10^12 operations per second).
     pub fn tflops(self) -> f64 {
-        self.0 * 1e-12
+        self.0 / 1e12
     }
 }
 

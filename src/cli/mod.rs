@@ -5,6 +5,9 @@
 mod models;
 mod predict;
 mod profiles;
+mod profiles_check;
+mod profiles_list;
+mod profiles_show;
 mod quality;
 
 use std::path::PathBuf;

@@ -1,12 +1,56 @@
-//! `archplan profiles`: list, show, check and evaluate hardware profiles.
+//! `archplan profiles`: list, show and check hardware profiles; one file per action.
 
-use crate::cli::{Failure, Global};
+use archplan::hardware::profile::registry::Profiles;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use crate::cli::{Failure, Global, profiles_check, profiles_list, profiles_show};
 
 /// Arguments of `archplan profiles`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  archplan profiles                                  the profiles at hand
+  archplan profiles show h200_sxm                    device facts, provenance, what the tables cover
+  archplan profiles check my_profiles/l40s           every defect of a profile of your own
+  archplan --profile-dir my_profiles profiles list   built-in profiles and your own")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// List the profiles at hand (the default)
+    List,
+    /// Show a profile's device facts, the provenance of its figures and what its tables cover
+    Show(profiles_show::Args),
+    /// Check a profile completely and report every defect (exit code 2 if there are any)
+    Check(profiles_check::Args),
+}
 
 /// Runs `archplan profiles`.
-pub fn run(_args: &Args, _global: &Global) -> Result<(), Failure> {
+pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    match args.action.as_ref().unwrap_or(&Action::List) {
+        Action::List => profiles_list::run(global),
+        Action::Show(args) => profiles_show::run(args, global),
+        Action::Check(args) => profiles_check::run(args, global),
+    }
+}
+
+/// The built-in profiles and those of `--profile-dir`.
+pub fn at_hand(global: &Global) -> Result<Profiles, Failure> {
+    Profiles::new(&global.profile_dir).map_err(Failure::bad_input)
+}
+
+/// A plain table under column titles.
+pub fn titled(titles: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(titles);
+    table
+}
+
+/// Prints pretty JSON on stdout.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string_pretty(value).map_err(Failure::failed)?);
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::hardware::profile::error::{self, Lines, Place, ProfileError};
 use crate::hardware::profile::folder::Folder;
 use crate::hardware::profile::manifest::{Manifest, TableInfo};
 use crate::hardware::profile::table::{self, Table};
-use crate::units::{BytesPerSecond, DType, FlopsPerSecond, Seconds};
+use crate::units::{self, Bytes, DType, FlopsPerSecond, Seconds};
 
 /// A row this many times faster than the data sheet allows is remarked upon. Some real rows are faster
 /// than the sheet: operands left in the cache by an earlier repeat.
@@ -30,11 +30,18 @@ pub struct Warning {
     pub bound: Seconds,
 }
 
+impl Warning {
+    /// What is odd, without the place.
+    pub fn message(&self) -> String {
+        let (latency, bound) = (self.latency, self.bound);
+        let times = units::three_digits(bound / latency);
+        format!("{latency} is {times} times faster than the data sheet allows ({bound}): is the row sound?")
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (latency, bound) = (self.latency, self.bound);
-        let times = crate::units::three_digits(bound / latency);
-        write!(f, "{}: {latency} is {times} times faster than the data sheet allows ({bound})", self.place)
+        write!(f, "{}: {}", self.place, self.message())
     }
 }
 
@@ -173,7 +180,7 @@ fn bound(call: &KernelCall, device: &Device) -> Seconds {
         // Each device sends and receives this much in any algorithm that reduces on the devices;
         // switches that reduce halve it.
         let moved = (world - 1) as f64 / world as f64 * bytes as f64;
-        return crate::units::Bytes(moved) / device.interconnect;
+        return Bytes(moved) / device.interconnect;
     }
     let dtype = match *call {
         // Attention computes in bf16; its element type is the cache's.
@@ -181,8 +188,7 @@ fn bound(call: &KernelCall, device: &Device) -> Seconds {
         _ => DType::Bf16,
     };
     let peak = device.peaks.get(&dtype).copied().unwrap_or(FlopsPerSecond(f64::INFINITY));
-    let bandwidth: BytesPerSecond = device.hbm_bandwidth;
-    (call.flops() / peak).max(call.bytes() / bandwidth)
+    (call.flops() / peak).max(call.bytes() / device.hbm_bandwidth)
 }
 
 pub(super) fn dtype_of(call: &KernelCall) -> Option<DType> {

@@ -37,7 +37,7 @@ pub enum Defect {
     )]
     NameClash { name: String, other: String },
     /// No profile of that name.
-    #[error("no profile `{name}`{}; known: {known} (--profile-dir adds more)", names::did_you_mean(.closest.as_deref()))]
+    #[error("no profile `{name}`: known are {known} (--profile-dir adds more){}", names::did_you_mean(.closest.as_deref()))]
     UnknownProfile { name: String, closest: Option<String>, known: String },
     /// Declared as measured, but the table is not there.
     #[error(
@@ -58,7 +58,7 @@ pub enum Defect {
     )]
     UnexpectedFile { family: KernelFamily, provenance: Source },
     /// A data file of no known family.
-    #[error("no kernel family is called `{found}`{}; a table is <family>.csv, a fit <family>.fit.json", names::did_you_mean(.closest.as_deref()))]
+    #[error("no kernel family is called `{found}`: expected <family>.csv or <family>.fit.json{}", names::did_you_mean(*.closest))]
     UnknownFile { found: String, closest: Option<&'static str> },
     /// Rows were asked of a family that has none.
     #[error("has no measured {family} rows ({})", .provenance.map_or("not declared", Source::name))]
@@ -101,7 +101,7 @@ pub enum Defect {
     #[error("dtype {dtype} has no peak: add `{dtype}` to [device] peak_tflops")]
     DTypeWithoutPeak { dtype: DType },
     /// A section of no known family.
-    #[error("no kernel family is called `{found}`{}; families: gemm, attention_prefill, attention_decode, all_reduce, elementwise", names::did_you_mean(.closest.as_deref()))]
+    #[error("no kernel family is called `{found}`: expected gemm, attention_prefill, attention_decode, all_reduce or elementwise{}", names::did_you_mean(*.closest))]
     UnknownFamily { found: String, closest: Option<&'static str> },
     /// A provenance that is not one, or not one of this family.
     #[error("provenance `{found}` is not possible for {family}: expected {expected}")]
@@ -131,7 +131,7 @@ pub enum Defect {
     ZeroDimension { column: &'static str },
     /// A dimension beyond anything a device could run.
     #[error("{column} is {found}: expected at most {limit}")]
-    TooLarge { column: &'static str, found: u64, limit: u64 },
+    TooLarge { column: &'static str, found: String, limit: u64 },
     /// A latency that is no number.
     #[error("{column} is `{found}`: expected a number of microseconds")]
     NotANumber { column: &'static str, found: String },

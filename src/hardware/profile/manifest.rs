@@ -34,6 +34,8 @@ pub struct TableInfo {
     pub source: String,
     /// Licence of the figures.
     pub licence: String,
+    /// Whose figures they are, where the licence asks for it to be said.
+    pub copyright: Option<String>,
     /// Day for which the source is cited, as `2026-08-21`.
     pub date: String,
     /// Element types covered; empty for families without one.
@@ -193,31 +195,43 @@ fn read_tables(mut s: Section<'_>, out: &mut Findings<'_>) -> Tables {
         };
         let name = format!("[tables.{key}]");
         let Some(mut table) = section::as_section(&name, key, value, out) else { continue };
-        let info = read_table(family, &mut table, out);
-        if let Some(Source::Estimated) = info.as_ref().map(|i| i.provenance) {
-            match family {
-                KernelFamily::AllReduce => all_reduce = read_all_reduce(&mut table, out),
-                _ => elementwise = read_elementwise(&mut table, out),
+        let provenance = read_provenance(family, &mut table, out);
+        let info = read_table(family, provenance, &mut table, out);
+        match (family, provenance) {
+            (KernelFamily::Elementwise, _) => elementwise = read_elementwise(&mut table, out),
+            (KernelFamily::AllReduce, Some(Source::Estimated)) => {
+                all_reduce = read_all_reduce(&mut table, out);
             }
+            _ => {}
         }
-        table.close(out);
+        // Which keys belong there depends on the provenance.
+        if provenance.is_some() {
+            table.close(out);
+        }
         tables.extend(info.map(|i| (family, i)));
     }
     (tables, all_reduce, elementwise)
 }
 
-fn read_table(family: KernelFamily, s: &mut Section<'_>, out: &mut Findings<'_>) -> Option<TableInfo> {
-    let provenance = read_provenance(family, s, out);
+fn read_table(
+    family: KernelFamily,
+    provenance: Option<Source>,
+    s: &mut Section<'_>,
+    out: &mut Findings<'_>,
+) -> Option<TableInfo> {
     let source = s.text("source", out);
     let licence = s.text("licence", out);
+    let copyright = s.optional_text("copyright", out);
     let date = s.date("date", out);
     let note = s.optional_text("note", out);
     let typed = !matches!(family, KernelFamily::AllReduce | KernelFamily::Elementwise);
-    let (span, dtypes) = if typed { read_dtypes(s, out)? } else { (s.span().clone(), Vec::new()) };
+    let dtypes = if typed { read_dtypes(s, out) } else { Some((s.span().clone(), Vec::new())) };
+    let (span, dtypes) = dtypes?;
     Some(TableInfo {
         provenance: provenance?,
         source: source?,
         licence: licence?,
+        copyright,
         date: date?,
         dtypes,
         note,

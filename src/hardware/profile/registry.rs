@@ -28,6 +28,9 @@ impl Profiles {
         let mut origins: BTreeMap<_, _> = built_in.map(|dir| (name(dir.path()), Origin::BuiltIn)).collect();
         for dir in dirs.iter().map(|dir| folders_of(dir)) {
             for folder in dir? {
+                if !has_manifest(&folder) {
+                    return Err(ProfileError::of(folder.display().to_string(), Defect::MissingManifest));
+                }
                 let real = folder.canonicalize().map_err(|e| unreadable(&folder, &e))?;
                 add(&mut origins, name(&real), folder)?;
             }
@@ -76,26 +79,28 @@ fn add(origins: &mut BTreeMap<String, Origin>, name: String, folder: PathBuf) ->
     Err(ProfileError::of(folder.display().to_string(), Defect::NameClash { name, other }))
 }
 
-/// Profile folders at a path: itself, or those directly below it, in the order of their names.
+/// Folders at a path that are meant to be profiles (they hold a manifest or a table): itself, or those directly
+/// below it in the order of their names.
 ///
 /// # Errors
-/// A folder that cannot be read, without any profile, or with a subfolder of tables that has no manifest.
+/// A folder that cannot be read, or nothing of the kind.
 pub fn folders_of(dir: &Path) -> Result<Vec<PathBuf>, ProfileError> {
     let entries = std::fs::read_dir(dir).map_err(|e| unreadable(dir, &e))?;
-    if dir.join("profile.toml").exists() {
+    let meant = |path: &Path| has_manifest(path) || has_table(path);
+    if meant(dir) {
         return Ok(vec![dir.to_path_buf()]);
     }
     let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    folders.retain(|path| path.is_dir() && (path.join("profile.toml").exists() || has_table(path)));
+    folders.retain(|path| meant(path));
     folders.sort();
-    if has_table(dir) {
-        return Err(ProfileError::of(dir.display().to_string(), Defect::MissingManifest));
+    if folders.is_empty() {
+        return Err(ProfileError::of(dir.display().to_string(), Defect::NoProfiles));
     }
-    match folders.iter().find(|path| !path.join("profile.toml").exists()) {
-        Some(bare) => Err(ProfileError::of(bare.display().to_string(), Defect::MissingManifest)),
-        None if folders.is_empty() => Err(ProfileError::of(dir.display().to_string(), Defect::NoProfiles)),
-        None => Ok(folders),
-    }
+    Ok(folders)
+}
+
+fn has_manifest(dir: &Path) -> bool {
+    dir.join("profile.toml").exists()
 }
 
 fn has_table(dir: &Path) -> bool {

@@ -137,7 +137,7 @@ impl<'a> Cells<'a> {
         match digits(self.cell(i)) {
             None => self.note(i, Defect::NotAnInteger { column, found: self.text(i) }),
             Some(0) => self.note(i, Defect::ZeroDimension { column }),
-            Some(found) if found > limit => self.note(i, Defect::TooLarge { column, found, limit }),
+            Some(n) if n > limit => self.note(i, Defect::TooLarge { column, found: self.text(i), limit }),
             found => found,
         }
     }
