@@ -193,6 +193,19 @@ fn defects_of_the_data_files_are_named() {
     assert!(spoiled("value = ", "walue = ").contains("line"));
 }
 
+#[test]
+fn the_command_prints_the_file_of_coefficients_and_json() {
+    let stdout = |arguments: &[&str]| {
+        let run = assert_cmd::cargo::cargo_bin_cmd!("archplan").args(arguments).assert().success();
+        String::from_utf8(run.get_output().stdout.clone()).unwrap()
+    };
+    let printed = table::parse_fitted(&stdout(&["quality", "--refit"])).unwrap();
+    assert_eq!(printed, validation::refit().unwrap());
+    let json: serde_json::Value = serde_json::from_str(&stdout(&["quality", "--json"])).unwrap();
+    assert_eq!(json["coefficients"].as_array().unwrap().len(), printed.coefficient.len());
+    assert!(json["scores"][0]["mean_abs_error_points"].is_number());
+}
+
 proptest! {
     #[test]
     fn removing_more_never_helps(

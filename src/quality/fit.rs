@@ -22,11 +22,14 @@ const NOISE_POINTS: f64 = 1.5;
 const HUBER_KNEE: f64 = 1.0;
 /// Step of the numerical derivatives, in units of the beliefs' spread.
 const STEP: f64 = 1e-5;
+/// Gradient at which L-BFGS hands over. Nearer to the optimum its line search cannot tell costs apart, and
+/// argmin's does not give up.
+const NEAR: f64 = 1e-3;
+/// Newton steps that follow.
+const NEWTON_STEPS: usize = 4;
 /// Gradient at which the fit is done. The beliefs alone curve the cost by 1, so a parameter is then within as
 /// many spreads of its optimum.
-const GRADIENT_TOLERANCE: f64 = 1e-7;
-/// Newton steps after L-BFGS.
-const NEWTON_STEPS: usize = 2;
+const DONE: f64 = 1e-7;
 
 /// One figure in the terms of the law.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,9 +115,8 @@ pub struct Fit {
 pub fn fit(rows: &[Observation], beliefs: &[Belief]) -> Result<Fit, QualityError> {
     let problem = Posterior { rows, beliefs };
     let failed = |e: &dyn std::fmt::Display| QualityError::Fit { problem: e.to_string() };
-    let solver = LBFGS::new(MoreThuenteLineSearch::new(), 10)
-        .with_tolerance_grad(GRADIENT_TOLERANCE)
-        .map_err(|e| failed(&e))?;
+    let solver =
+        LBFGS::new(MoreThuenteLineSearch::new(), 10).with_tolerance_grad(NEAR).map_err(|e| failed(&e))?;
     let done = Executor::new(problem, solver)
         .configure(|s: IterState<Vec<f64>, Vec<f64>, (), (), (), f64>| {
             s.param(vec![0.0; beliefs.len()]).max_iters(2000)
@@ -130,7 +132,7 @@ pub fn fit(rows: &[Observation], beliefs: &[Belief]) -> Result<Fit, QualityError
         }
     }
     let left = problem.slope(&best).iter().fold(0.0, |a: f64, g| a.max(g.abs()));
-    if left.is_nan() || left > GRADIENT_TOLERANCE {
+    if left.is_nan() || left > DONE {
         return Err(failed(&format!("gradient {left:.1e} left after {} iterations", done.state.get_iter())));
     }
     let from_table =

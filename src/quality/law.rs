@@ -130,3 +130,30 @@ impl Law {
 fn unrepaired(y: f64) -> f64 {
     1.0 / (1.0 + y.sqrt())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_is_the_inverse_of_accuracy() {
+        let law = Law { values: [1.3; PARAMETERS] };
+        for benchmark in Benchmark::ALL {
+            for loss in [0.0, 0.01, 0.3, 2.0] {
+                let accuracy = law.accuracy_percent(benchmark, 70.0, loss);
+                assert!((law.loss_nats(benchmark, 70.0, accuracy) - loss).abs() < 1e-9);
+            }
+            assert!(law.loss_nats(benchmark, 70.0, 0.0).is_finite());
+        }
+    }
+
+    #[test]
+    fn training_repairs_the_passing_part_and_leaves_the_lasting_one() {
+        let law = Law { values: [1.0; PARAMETERS] };
+        let cuts = Cuts { hidden: 0.5, layers: 0.5, ..Cuts::default() };
+        let at = |tokens_b| law.axis_nats(&cuts, tokens_b, Benchmark::Average);
+        let (none, forever) = (at(0.0), at(1e18));
+        assert!((none[0] - 0.75).abs() < 1e-12 && (none[4] - (2f64.ln() + 0.125)).abs() < 1e-12);
+        assert!((forever[0] - 0.5).abs() < 1e-8 && (forever[4] - 2f64.ln()).abs() < 1e-8);
+    }
+}

@@ -38,7 +38,8 @@ pub struct QualityReport {
     pub coefficients: Vec<CoefficientReport>,
     /// Errors on figures the law was not fitted on, and of looking at size alone.
     pub scores: Vec<Score>,
-    /// Rank correlation on lists of candidates no fit has seen.
+    /// Rank correlation on lists of candidates that set no coefficient (the form of the law was chosen with them
+    /// in sight).
     pub rankings: Vec<RankingScore>,
 }
 
