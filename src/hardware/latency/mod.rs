@@ -4,6 +4,7 @@
 
 pub mod cost;
 pub mod forward;
+pub mod kernel_model;
 pub mod lowering;
 pub mod memory;
 pub mod prediction;

@@ -1,0 +1,239 @@
+//! Gradient-boosted regression trees on binned features (histogram method, least squares).
+//!
+//! Our own because the fit must be small, deterministic and embeddable; a few hundred shallow trees on
+//! some 10^5 samples is all that is asked of it.
+
+use serde::{Deserialize, Serialize};
+
+/// How to grow the trees.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// Number of trees.
+    pub trees: usize,
+    /// Most leaves of a tree.
+    pub leaves: usize,
+    /// Fewest samples in a leaf.
+    pub leaf_samples: usize,
+    /// Shrinkage of each tree.
+    pub learning_rate: f64,
+    /// L2 penalty on leaf values, in samples.
+    pub l2: f64,
+    /// Residuals beyond this are pulled with constant force (Huber).
+    pub huber: f64,
+}
+
+/// One node: a split (`left != 0`) or a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Node {
+    feature: u16,
+    /// Samples with `x <= threshold` go left.
+    threshold: f32,
+    /// Index of the left child; the right child follows it. 0 = leaf.
+    left: u32,
+    value: f32,
+}
+
+/// A fitted ensemble.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forest {
+    nodes: Vec<Node>,
+    roots: Vec<u32>,
+}
+
+const BINS: usize = 128;
+
+impl Forest {
+    /// Predicted value for one feature vector.
+    pub fn predict(&self, features: &[f32]) -> f64 {
+        self.roots.iter().map(|&root| f64::from(self.leaf(root, features))).sum()
+    }
+
+    fn leaf(&self, root: u32, features: &[f32]) -> f32 {
+        let mut node = &self.nodes[root as usize];
+        while node.left != 0 {
+            let go_right = features[node.feature as usize] > node.threshold;
+            node = &self.nodes[node.left as usize + usize::from(go_right)];
+        }
+        node.value
+    }
+
+    /// Fits `targets` on `features` (`samples x width`, row-major).
+    pub fn fit(features: &[f32], width: usize, targets: &[f32], growth: Growth) -> Self {
+        let binned = Binned::new(features, width, targets.len());
+        let mut residual: Vec<f32> = targets.to_vec();
+        let mut forest = Forest::default();
+        let mut gradient = vec![0f32; targets.len()];
+        for _ in 0..growth.trees {
+            for (g, &r) in gradient.iter_mut().zip(&residual) {
+                *g = r.clamp(-growth.huber as f32, growth.huber as f32);
+            }
+            grow(&mut forest, &binned, &gradient, &mut residual, growth);
+        }
+        forest
+    }
+}
+
+struct Binned {
+    /// Feature-major bins.
+    bins: Vec<u8>,
+    edges: Vec<Vec<f32>>,
+    samples: usize,
+}
+
+impl Binned {
+    fn new(features: &[f32], width: usize, samples: usize) -> Self {
+        let mut bins = vec![0u8; samples * width];
+        let mut edges = Vec::with_capacity(width);
+        for f in 0..width {
+            let mut sorted: Vec<f32> = (0..samples).map(|i| features[i * width + f]).collect();
+            sorted.sort_by(f32::total_cmp);
+            let mut distinct = sorted.clone();
+            distinct.dedup();
+            let mut cut: Vec<f32> = if distinct.len() <= BINS {
+                distinct.windows(2).map(|w| w[0] + (w[1] - w[0]) / 2.0).collect()
+            } else {
+                (1..BINS).map(|b| sorted[b * samples / BINS]).collect()
+            };
+            cut.dedup();
+            for i in 0..samples {
+                let x = features[i * width + f];
+                bins[f * samples + i] = cut.partition_point(|&e| e < x) as u8;
+            }
+            edges.push(cut);
+        }
+        Self { bins, edges, samples }
+    }
+
+    fn column(&self, feature: usize) -> &[u8] {
+        &self.bins[feature * self.samples..(feature + 1) * self.samples]
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Bin {
+    gradient: f64,
+    count: u32,
+}
+
+struct Leaf {
+    node: usize,
+    from: usize,
+    to: usize,
+    histogram: Vec<Bin>,
+    best: Option<Split>,
+}
+
+#[derive(Clone, Copy)]
+struct Split {
+    gain: f64,
+    feature: usize,
+    bin: usize,
+}
+
+fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [f32], growth: Growth) {
+    let width = binned.edges.len();
+    let mut order: Vec<u32> = (0..binned.samples as u32).collect();
+    let root = forest.nodes.len();
+    forest.roots.push(root as u32);
+    forest.nodes.push(Node { feature: 0, threshold: 0.0, left: 0, value: 0.0 });
+    let histogram = histogram(binned, gradient, &order);
+    let best = best_split(&histogram, width, growth);
+    let mut leaves = vec![Leaf { node: root, from: 0, to: binned.samples, histogram, best }];
+    while leaves.len() < growth.leaves {
+        let Some(at) = (0..leaves.len())
+            .filter(|&i| leaves[i].best.is_some())
+            .max_by(|&a, &b| gain(&leaves[a]).total_cmp(&gain(&leaves[b])).then(b.cmp(&a)))
+        else {
+            break;
+        };
+        let parent = leaves.swap_remove(at);
+        let Some(split) = parent.best else { break };
+        let column = binned.column(split.feature);
+        let middle = partition(&mut order[parent.from..parent.to], |i| usize::from(column[i as usize]) <= split.bin);
+        let middle = parent.from + middle;
+        let left = forest.nodes.len();
+        forest.nodes[parent.node] = Node {
+            feature: split.feature as u16,
+            threshold: binned.edges[split.feature][split.bin],
+            left: left as u32,
+            value: 0.0,
+        };
+        for _ in 0..2 {
+            forest.nodes.push(Node { feature: 0, threshold: 0.0, left: 0, value: 0.0 });
+        }
+        let (small, large) = if middle - parent.from <= parent.to - middle {
+            ((left, parent.from, middle), (left + 1, middle, parent.to))
+        } else {
+            ((left + 1, middle, parent.to), (left, parent.from, middle))
+        };
+        let small_histogram = self::histogram(binned, gradient, &order[small.1..small.2]);
+        let mut large_histogram = parent.histogram;
+        for (a, b) in large_histogram.iter_mut().zip(&small_histogram) {
+            a.gradient -= b.gradient;
+            a.count -= b.count;
+        }
+        for ((node, from, to), histogram) in [(small, small_histogram), (large, large_histogram)] {
+            let best = best_split(&histogram, width, growth);
+            leaves.push(Leaf { node, from, to, histogram, best });
+        }
+    }
+    for leaf in &leaves {
+        let members = &order[leaf.from..leaf.to];
+        let sum: f64 = members.iter().map(|&i| f64::from(gradient[i as usize])).sum();
+        let value = (growth.learning_rate * sum / (members.len() as f64 + growth.l2)) as f32;
+        forest.nodes[leaf.node].value = value;
+        for &i in members {
+            residual[i as usize] -= value;
+        }
+    }
+}
+
+fn gain(leaf: &Leaf) -> f64 { leaf.best.map_or(0.0, |s| s.gain) }
+
+fn histogram(binned: &Binned, gradient: &[f32], members: &[u32]) -> Vec<Bin> {
+    use rayon::prelude::*;
+    let width = binned.edges.len();
+    let mut all = vec![Bin::default(); width * BINS];
+    all.par_chunks_mut(BINS).enumerate().for_each(|(f, bins)| {
+        let column = binned.column(f);
+        for &i in members {
+            let bin = &mut bins[usize::from(column[i as usize])];
+            bin.gradient += f64::from(gradient[i as usize]);
+            bin.count += 1;
+        }
+    });
+    all
+}
+
+fn best_split(histogram: &[Bin], width: usize, growth: Growth) -> Option<Split> {
+    let mut best: Option<Split> = None;
+    for feature in 0..width {
+        let bins = &histogram[feature * BINS..(feature + 1) * BINS];
+        let (mut g, mut n) = (0.0, 0u32);
+        let total = bins.iter().fold((0.0, 0u32), |t, b| (t.0 + b.gradient, t.1 + b.count));
+        let score = |g: f64, n: u32| g * g / (f64::from(n) + growth.l2);
+        for (bin, b) in bins.iter().enumerate().take(BINS - 1) {
+            g += b.gradient;
+            n += b.count;
+            if (n as usize) < growth.leaf_samples || b.count == 0 {
+                continue;
+            }
+            if ((total.1 - n) as usize) < growth.leaf_samples {
+                break;
+            }
+            let gain = score(g, n) + score(total.0 - g, total.1 - n) - score(total.0, total.1);
+            if gain > best.map_or(1e-12, |s| s.gain) {
+                best = Some(Split { gain, feature, bin });
+            }
+        }
+    }
+    best
+}
+
+/// Stable partition; returns the number that satisfy the predicate.
+fn partition(items: &mut [u32], keep: impl Fn(u32) -> bool) -> usize {
+    let (left, right): (Vec<u32>, Vec<u32>) = items.iter().partition(|&&i| keep(i));
+    items[..left.len()].copy_from_slice(&left);
+    items[left.len()..].copy_from_slice(&right);
+    left.len()
+}

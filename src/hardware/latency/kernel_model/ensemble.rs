@@ -1,0 +1,178 @@
+//! The estimator of one kernel family and element type: skeleton, interpolations, members, mix, spread.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::estimate::Source;
+use crate::hardware::kernel::KernelFamily;
+use crate::hardware::latency::cost::KernelCost;
+use crate::hardware::latency::kernel_model::axes;
+use crate::hardware::latency::kernel_model::crossval::{self, Held, Mix, Split};
+use crate::hardware::latency::kernel_model::interpolator::Interpolator;
+use crate::hardware::latency::kernel_model::lattice::{Coordinates, Exclusion};
+use crate::hardware::latency::kernel_model::members::{Effort, Members, Own, Question, Rows};
+use crate::hardware::latency::kernel_model::skeleton::{self, Skeleton};
+use crate::hardware::latency::kernel_model::spread::Spread;
+use crate::hardware::profile::device::Device;
+use crate::units::{DType, Seconds};
+
+/// Folds of the cross-validation that a fit learns its mix and spread from.
+const FOLDS: usize = 5;
+/// An estimate may fall this far below the fastest measured share of the physical bound, not further.
+const FLOOR_SLACK: f64 = 0.9;
+
+/// What a fit learned, as it is kept beside the tables.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fit {
+    /// Element type.
+    pub dtype: DType,
+    /// Rows it was learned from.
+    pub rows: usize,
+    /// Physical skeleton.
+    pub skeleton: Skeleton,
+    /// Members.
+    pub members: Members,
+    /// Mix of each pattern of [`axes::patterns`].
+    pub mixes: Vec<Mix>,
+    /// Spread of each pattern.
+    pub spreads: Vec<Spread>,
+    /// Smallest measured `t / max(compute bound, memory bound)`.
+    pub fastest: f64,
+    /// The coarse grid that stands in for rows that may not ship: coordinates and `t / skeleton`, rounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grid: Vec<(Coordinates, f64)>,
+}
+
+/// Kept-out rows of one pattern, for the error report.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Index into [`axes::patterns`].
+    pub pattern: usize,
+    /// Kept-out rows.
+    pub held: Vec<Held>,
+}
+
+impl Fit {
+    /// Learns everything from `rows`; `progress` is told after each of the returned trials.
+    pub fn learn(
+        rows: &Rows,
+        device: &Device,
+        effort: Effort,
+        progress: &(dyn Fn() + Sync),
+    ) -> (Self, Vec<Trial>) {
+        let patterns = axes::patterns(rows.family);
+        let (simple, compound): (Vec<usize>, Vec<usize>) =
+            (0..patterns.len()).partition(|&p| patterns[p].count_ones() <= 1);
+        let mut trials: Vec<Trial> = simple
+            .iter()
+            .map(|&pattern| {
+                let held = crossval::hold_out(rows, device, pattern, Split::Folds(FOLDS), effort);
+                progress();
+                Trial { pattern, held }
+            })
+            .collect();
+        let together = crossval::hold_out_compound(rows, device, &compound, FOLDS, effort);
+        progress();
+        trials.extend(compound.iter().zip(together).map(|(&pattern, held)| Trial { pattern, held }));
+        trials.sort_by_key(|t| t.pattern);
+        let mixes: Vec<Mix> = trials.par_iter().map(|t| Mix::learn(t.held.iter())).collect();
+        let spreads = trials.iter().zip(&mixes).map(|(t, mix)| Spread::learn(t.held.iter(), mix)).collect();
+        let skeleton = Skeleton::fit(&rows.bounds, &rows.seconds);
+        let reference = rows.skeleton(&skeleton);
+        let anchors = rows.interpolator(&reference);
+        let members = Members::train(rows, &reference, &anchors, device, effort, Own::Simple);
+        let fit = Self {
+            dtype: rows.dtype,
+            rows: rows.seconds.len(),
+            skeleton,
+            members,
+            mixes,
+            spreads,
+            fastest: fastest(rows),
+            grid: Vec::new(),
+        };
+        progress();
+        (fit, trials)
+    }
+
+    /// Number of times [`Fit::learn`] reports progress.
+    pub fn steps(family: KernelFamily) -> usize {
+        axes::patterns(family).iter().filter(|p| p.count_ones() <= 1).count() + 2
+    }
+}
+
+/// Smallest measured share of the physical bound; caches can bring it below one.
+pub fn fastest(rows: &Rows) -> f64 {
+    rows.seconds.iter().zip(&rows.bounds).map(|(t, b)| t / b.0.max(b.1)).fold(f64::INFINITY, f64::min).min(1.0)
+}
+
+/// The estimator, ready to be asked.
+#[derive(Debug)]
+pub struct Ensemble {
+    family: KernelFamily,
+    device: Device,
+    fit: Fit,
+    anchors: Interpolator,
+    /// The anchors are measured rows, not a fitted grid.
+    measured: bool,
+}
+
+impl Ensemble {
+    /// From a fit and the rows it was learned from.
+    pub fn from_rows(fit: Fit, rows: &Rows, device: &Device) -> Self {
+        let anchors = rows.interpolator(&rows.skeleton(&fit.skeleton));
+        Self { family: rows.family, device: device.clone(), fit, anchors, measured: true }
+    }
+
+    /// From a fit that carries a coarse grid in place of rows.
+    pub fn from_grid(fit: Fit, family: KernelFamily, device: &Device) -> Self {
+        let (coordinates, ratios): (Vec<Coordinates>, Vec<f64>) = fit.grid.iter().copied().unzip();
+        let reference: Vec<f64> = coordinates
+            .iter()
+            .map(|x| fit.skeleton.seconds(skeleton::bounds(&axes::call(family, fit.dtype, x), device)))
+            .collect();
+        let seconds: Vec<f64> = ratios.iter().zip(&reference).map(|(r, s)| r * s).collect();
+        let anchors = Interpolator::new(family, &coordinates, &seconds, &reference);
+        Self { family, device: device.clone(), fit, anchors, measured: false }
+    }
+
+    /// Cost of the call at `at`.
+    pub fn cost(&self, at: &Coordinates) -> KernelCost {
+        let extrapolated = self.anchors.beyond(at);
+        if let (Some(seconds), true) = (self.anchors.exact(at), self.measured) {
+            return KernelCost {
+                latency: Seconds(seconds),
+                log_sigma: 0.0,
+                source: Source::Measured,
+                extrapolated: false,
+            };
+        }
+        let call = axes::call(self.family, self.fit.dtype, at);
+        let bounds = skeleton::bounds(&call, &self.device);
+        let skeleton = self.fit.skeleton.seconds(bounds);
+        let missing = self.anchors.missing(at);
+        let pattern = axes::nearest_pattern(self.family, missing);
+        let question = Question {
+            family: self.family,
+            dtype: self.fit.dtype,
+            device: &self.device,
+            at,
+            pattern,
+            bounds,
+            skeleton,
+        };
+        let (log_ratio, log_sigma) = match self.anchors.estimates(at, skeleton, Exclusion::default()) {
+            Some(estimates) => {
+                let answers = self.fit.members.answer(&question, &estimates, &mut Vec::new());
+                let beyond = extrapolated || estimates.held > 0;
+                let sigma = self.fit.spreads[pattern].log_sigma(estimates.disagreement(), beyond);
+                let octaves = if extrapolated { self.anchors.distance(at) } else { 0.0 };
+                (self.fit.mixes[pattern].apply(&answers), sigma * (1.0 + octaves))
+            }
+            None => (0.0, self.fit.spreads[pattern].log_sigma(f64::INFINITY, true)),
+        };
+        let floor = bounds.0.max(bounds.1) * self.fit.fastest * FLOOR_SLACK;
+        let seconds = (skeleton * log_ratio.exp()).max(floor);
+        KernelCost { latency: Seconds(seconds), log_sigma, source: Source::Fitted, extrapolated }
+    }
+}

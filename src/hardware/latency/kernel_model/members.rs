@@ -1,0 +1,312 @@
+//! The members of the ensemble and how they are trained.
+//!
+//! Every row is asked as if it, or all rows that share its value on some axes, had not been measured. The
+//! interpolations' answers to such questions are what the members learn to correct, so that they are
+//! trained on the situation they will meet: a width nobody measured.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hardware::kernel::KernelFamily;
+use crate::hardware::latency::kernel_model::axes;
+use crate::hardware::latency::kernel_model::boosting::{Forest, Growth};
+use crate::hardware::latency::kernel_model::features;
+use crate::hardware::latency::kernel_model::interpolator::{Estimates, Interpolator};
+use crate::hardware::latency::kernel_model::lattice::{Coordinates, Exclusion};
+use crate::hardware::latency::kernel_model::regression;
+use crate::hardware::latency::kernel_model::skeleton::{self, Skeleton};
+use crate::hardware::profile::device::Device;
+use crate::units::DType;
+
+/// Measured rows of one family and element type, with their physical skeleton.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Family.
+    pub family: KernelFamily,
+    /// Element type.
+    pub dtype: DType,
+    /// Coordinates of each row.
+    pub coordinates: Vec<Coordinates>,
+    /// Measured seconds of each row.
+    pub seconds: Vec<f64>,
+    /// Compute and memory bound of each row, in seconds.
+    pub bounds: Vec<(f64, f64)>,
+}
+
+impl Rows {
+    /// From coordinates and seconds.
+    pub fn new(family: KernelFamily, dtype: DType, device: &Device, rows: Vec<(Coordinates, f64)>) -> Self {
+        let bounds =
+            rows.iter().map(|(x, _)| skeleton::bounds(&axes::call(family, dtype, x), device)).collect();
+        let (coordinates, seconds) = rows.into_iter().unzip();
+        Self { family, dtype, coordinates, seconds, bounds }
+    }
+
+    /// The rows for which `keep` holds.
+    pub fn filter(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let index: Vec<usize> = (0..self.seconds.len()).filter(|&i| keep(i)).collect();
+        Self {
+            family: self.family,
+            dtype: self.dtype,
+            coordinates: index.iter().map(|&i| self.coordinates[i]).collect(),
+            seconds: index.iter().map(|&i| self.seconds[i]).collect(),
+            bounds: index.iter().map(|&i| self.bounds[i]).collect(),
+        }
+    }
+
+    /// Seconds of the skeleton at each row.
+    pub fn skeleton(&self, skeleton: &Skeleton) -> Vec<f64> {
+        self.bounds.iter().map(|&b| skeleton.seconds(b)).collect()
+    }
+
+    /// Interpolator over all rows.
+    pub fn interpolator(&self, skeleton: &[f64]) -> Interpolator {
+        Interpolator::new(self.family, &self.coordinates, &self.seconds, skeleton)
+    }
+}
+
+/// How much work a fit may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effort {
+    /// Samples for a pattern's own residual.
+    pub own_samples: usize,
+    /// Samples for the residual all patterns share.
+    pub joint_samples: usize,
+    /// Samples for the shape-only model.
+    pub global_samples: usize,
+    /// Trees of each member.
+    pub trees: usize,
+    /// Most leaves of a tree.
+    pub leaves: usize,
+}
+
+impl Effort {
+    /// What shipped profiles are fitted with.
+    pub const FULL: Effort =
+        Effort { own_samples: 30_000, joint_samples: 60_000, global_samples: 30_000, trees: 150, leaves: 32 };
+
+    fn growth(&self, samples: usize, huber: f64) -> Growth {
+        Growth {
+            trees: self.trees,
+            leaves: self.leaves,
+            leaf_samples: (samples / 400).clamp(6, 60),
+            learning_rate: 0.08,
+            l2: 3.0,
+            huber,
+        }
+    }
+}
+
+/// Residuals beyond this log error pull with constant force.
+const HUBER: f64 = 0.1;
+/// The same for the shape-only member, which starts from the skeleton alone.
+const HUBER_GLOBAL: f64 = 0.3;
+/// Pull of the interpolations' weights towards their plain mean.
+const STACK_PULL: f64 = 1e-3;
+
+/// Everything learned from rows except how to mix it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Members {
+    /// Weights of the interpolations, per pattern of [`axes::patterns`]; sums to one.
+    pub stacks: Vec<Vec<f64>>,
+    /// Residual learned for one pattern alone.
+    pub own: Vec<Option<Forest>>,
+    /// Residual learned over all patterns.
+    pub joint: Forest,
+    /// Skeleton residual from the shape alone, without interpolation.
+    pub global: Forest,
+}
+
+/// The answers of the members to one query, as `ln(t / skeleton)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answers {
+    /// Weighted interpolations.
+    pub base: f64,
+    /// Correction by the pattern's own forest.
+    pub own: f64,
+    /// Correction by the joint forest.
+    pub joint: f64,
+    /// Correction towards the shape-only forest.
+    pub global: f64,
+}
+
+/// One question: where, in which pattern, and what the physics says there.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Family.
+    pub family: KernelFamily,
+    /// Element type.
+    pub dtype: DType,
+    /// Device.
+    pub device: &'a Device,
+    /// Coordinates.
+    pub at: &'a Coordinates,
+    /// Index into [`axes::patterns`].
+    pub pattern: usize,
+    /// Compute and memory bound in seconds.
+    pub bounds: (f64, f64),
+    /// Skeleton in seconds.
+    pub skeleton: f64,
+}
+
+impl Question<'_> {
+    fn shape_features(&self, out: &mut Vec<f32>) {
+        features::push(&axes::call(self.family, self.dtype, self.at), self.device, out);
+        out.push((self.bounds.0 / self.bounds.1).ln() as f32);
+        out.push((self.skeleton * 1e6).ln() as f32);
+    }
+
+    fn features(&self, estimates: &Estimates, base: f64, out: &mut Vec<f32>) {
+        self.shape_features(out);
+        out.extend(estimates.values.iter().map(|e| (e - base) as f32));
+        let mask = axes::patterns(self.family)[self.pattern];
+        out.extend((0..4).map(|axis| f32::from(mask >> axis & 1)));
+        out.extend([estimates.held as f32, base as f32]);
+    }
+}
+
+/// What pattern `mask` keeps out when it is played on a row that is in the table.
+pub fn exclusion(mask: u8) -> Exclusion { Exclusion { axes: mask, row: mask == 0 } }
+
+/// Which forests to train beside the shared ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// For every pattern that misses at most one axis.
+    Simple,
+    /// For one pattern only (index into [`axes::patterns`]).
+    Only(usize),
+    /// For none.
+    None,
+}
+
+impl Own {
+    fn wants(self, family: KernelFamily, pattern: usize) -> bool {
+        match self {
+            Own::Simple => axes::patterns(family)[pattern].count_ones() <= 1,
+            Own::Only(one) => one == pattern && Own::Simple.wants(family, pattern),
+            Own::None => false,
+        }
+    }
+}
+
+impl Members {
+    /// Trains all members on `rows`; interpolations stand on `anchors` (the rows themselves, or the coarse
+    /// grid that stands in for them).
+    pub fn train(
+        rows: &Rows,
+        skeleton: &[f64],
+        anchors: &Interpolator,
+        device: &Device,
+        effort: Effort,
+        own: Own,
+    ) -> Members {
+        let patterns = axes::patterns(rows.family);
+        let mut members = Members {
+            stacks: Vec::with_capacity(patterns.len()),
+            own: Vec::with_capacity(patterns.len()),
+            joint: Forest::default(),
+            global: Forest::default(),
+        };
+        let question = |i: usize, pattern: usize| Question {
+            family: rows.family,
+            dtype: rows.dtype,
+            device,
+            at: &rows.coordinates[i],
+            pattern,
+            bounds: rows.bounds[i],
+            skeleton: skeleton[i],
+        };
+        let target = |i: usize| (rows.seconds[i] / skeleton[i]).ln();
+        let mut joint = Samples::default();
+        for (pattern, &mask) in patterns.iter().enumerate() {
+            let wants_own = own.wants(rows.family, pattern);
+            let quota = effort.joint_samples / patterns.len();
+            let most = if wants_own { effort.own_samples } else { quota };
+            let asked = ask(rows, skeleton, anchors, mask, most);
+            let pairs: Vec<(Vec<f64>, f64)> =
+                asked.iter().map(|(i, e)| (e.values.clone(), target(*i))).collect();
+            let stack = regression::robust_mean(&pairs, Interpolator::width(rows.family), STACK_PULL);
+            let mut mine = Samples::default();
+            let stride = (asked.len() as f64 / quota.max(1) as f64).max(1.0);
+            let mut next = 0.0;
+            for (at, (i, estimates)) in asked.iter().enumerate() {
+                let base = regression::dot(&estimates.values, &stack);
+                let shared = at as f64 >= next;
+                if !(wants_own || shared) {
+                    continue;
+                }
+                let mut features = Vec::new();
+                question(*i, pattern).features(estimates, base, &mut features);
+                if shared {
+                    next += stride;
+                    joint.push(&features, target(*i) - base);
+                }
+                if wants_own {
+                    mine.push(&features, target(*i) - base);
+                }
+            }
+            members.own.push(wants_own.then(|| mine.fit(effort, HUBER)));
+            members.stacks.push(stack);
+        }
+        members.joint = joint.fit(effort, HUBER);
+        let mut shapes = Samples::default();
+        for i in strided(rows.seconds.len(), effort.global_samples) {
+            let mut features = Vec::new();
+            question(i, 0).shape_features(&mut features);
+            shapes.push(&features, target(i));
+        }
+        members.global = shapes.fit(effort, HUBER_GLOBAL);
+        members
+    }
+
+    /// The members' answers to a question.
+    pub fn answer(&self, question: &Question, estimates: &Estimates, scratch: &mut Vec<f32>) -> Answers {
+        let base = regression::dot(&estimates.values, &self.stacks[question.pattern]);
+        scratch.clear();
+        question.features(estimates, base, scratch);
+        let joint = self.joint.predict(scratch);
+        let own = self.own[question.pattern].as_ref().map_or(joint, |forest| forest.predict(scratch));
+        // The shape features come first, so the shape-only forest reads the same vector.
+        let global = self.global.predict(scratch) - base;
+        Answers { base, own, joint, global }
+    }
+}
+
+/// Asks up to `most` rows, evenly spread, in the pattern `mask`. A row whose value on an axis is not among
+/// the anchors' anyway is only asked in patterns that miss that axis.
+fn ask(rows: &Rows, skeleton: &[f64], anchors: &Interpolator, mask: u8, most: usize) -> Vec<(usize, Estimates)> {
+    let eligible: Vec<usize> = (0..rows.seconds.len())
+        .filter(|&i| anchors.missing(&rows.coordinates[i]) & !mask == 0)
+        .collect();
+    strided(eligible.len(), most)
+        .filter_map(|j| {
+            let i = eligible[j];
+            Some((i, anchors.estimates(&rows.coordinates[i], skeleton[i], exclusion(mask))?))
+        })
+        .collect()
+}
+
+fn strided(len: usize, most: usize) -> impl Iterator<Item = usize> {
+    let step = (len as f64 / most.max(1) as f64).max(1.0);
+    (0..).map(move |j| (j as f64 * step) as usize).take_while(move |&i| i < len)
+}
+
+#[derive(Default)]
+struct Samples {
+    features: Vec<f32>,
+    targets: Vec<f32>,
+}
+
+impl Samples {
+    fn push(&mut self, features: &[f32], target: f64) {
+        self.features.extend_from_slice(features);
+        self.targets.push(target as f32);
+    }
+
+    fn fit(&self, effort: Effort, huber: f64) -> Forest {
+        if self.targets.is_empty() {
+            return Forest::default();
+        }
+        let width = self.features.len() / self.targets.len();
+        Forest::fit(&self.features, width, &self.targets, effort.growth(self.targets.len(), huber))
+    }
+}
