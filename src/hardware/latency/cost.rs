@@ -1,7 +1,7 @@
 //! The one question the latency wing asks of a device: what does this kernel call cost?
 
 use crate::estimate::Source;
-use crate::hardware::kernel::{KernelCall, KernelFamily};
+use crate::hardware::kernel::{Backend, KernelCall, KernelFamily};
 use crate::units::{DType, Seconds};
 
 /// Two-sided 90 % of a normal distribution: intervals are reported at this many standard deviations.
@@ -53,6 +53,24 @@ pub enum GapError {
         world: u64,
         /// Devices at hand.
         available: Vec<u64>,
+    },
+    /// The table has the number of devices, but not with this backend.
+    #[error("profile `{profile}` has no all_reduce rows of backend {backend:?} for {world} devices; it has {available:?}")]
+    NoBackend {
+        /// Profile asked.
+        profile: String,
+        /// Devices asked.
+        world: u64,
+        /// Backend missing.
+        backend: Backend,
+        /// Backends at hand.
+        available: Vec<Backend>,
+    },
+    /// A dimension beyond what tables hold.
+    #[error("a kernel dimension exceeds 32 bits: {call:?}; check batch, lengths and widths")]
+    TooLarge {
+        /// The call.
+        call: KernelCall,
     },
 }
 

@@ -3,7 +3,10 @@
 //! Our own because the fit must be small, deterministic and embeddable; a few hundred shallow trees on
 //! some 10^5 samples is all that is asked of it.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use crate::hardware::latency::kernel_model::packing::{self, PackingError};
 
 /// How to grow the trees.
 #[derive(Clone, Copy, Debug)]
@@ -23,21 +26,42 @@ pub struct Growth {
 }
 
 /// One node: a split (`left != 0`) or a leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Node {
-    feature: u16,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Node {
+    /// Feature of the split.
+    pub feature: u8,
     /// Samples with `x <= threshold` go left.
-    threshold: f32,
+    pub threshold: f32,
     /// Index of the left child; the right child follows it. 0 = leaf.
-    left: u32,
-    value: f32,
+    pub left: u32,
+    /// Value of a leaf.
+    pub value: f32,
+}
+
+impl Node {
+    /// A leaf without value.
+    pub(super) const LEAF: Self = Self { feature: 0, threshold: 0.0, left: 0, value: 0.0 };
 }
 
 /// A fitted ensemble.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Forest {
-    nodes: Vec<Node>,
-    roots: Vec<u32>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) roots: Vec<u32>,
+}
+
+impl From<Forest> for String {
+    fn from(forest: Forest) -> String {
+        packing::pack(&forest)
+    }
+}
+
+impl TryFrom<String> for Forest {
+    type Error = PackingError;
+    fn try_from(text: String) -> Result<Self, PackingError> {
+        packing::unpack(&text)
+    }
 }
 
 const BINS: usize = 128;
@@ -48,10 +72,15 @@ impl Forest {
         self.roots.iter().map(|&root| f64::from(self.leaf(root, features))).sum()
     }
 
+    /// Largest feature index the forest asks for.
+    pub fn widest(&self) -> Option<u8> {
+        self.nodes.iter().filter(|n| n.left != 0).map(|n| n.feature).max()
+    }
+
     fn leaf(&self, root: u32, features: &[f32]) -> f32 {
         let mut node = &self.nodes[root as usize];
         while node.left != 0 {
-            let go_right = features[node.feature as usize] > node.threshold;
+            let go_right = features[usize::from(node.feature)] > node.threshold;
             node = &self.nodes[node.left as usize + usize::from(go_right)];
         }
         node.value
@@ -135,7 +164,7 @@ fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [
     let mut order: Vec<u32> = (0..binned.samples as u32).collect();
     let root = forest.nodes.len();
     forest.roots.push(root as u32);
-    forest.nodes.push(Node { feature: 0, threshold: 0.0, left: 0, value: 0.0 });
+    forest.nodes.push(Node::LEAF);
     let histogram = histogram(binned, gradient, &order);
     let best = best_split(&histogram, width, growth);
     let mut leaves = vec![Leaf { node: root, from: 0, to: binned.samples, histogram, best }];
@@ -153,13 +182,13 @@ fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [
         let middle = parent.from + middle;
         let left = forest.nodes.len();
         forest.nodes[parent.node] = Node {
-            feature: split.feature as u16,
+            feature: split.feature as u8,
             threshold: binned.edges[split.feature][split.bin],
             left: left as u32,
             value: 0.0,
         };
         for _ in 0..2 {
-            forest.nodes.push(Node { feature: 0, threshold: 0.0, left: 0, value: 0.0 });
+            forest.nodes.push(Node::LEAF);
         }
         let (small, large) = if middle - parent.from <= parent.to - middle {
             ((left, parent.from, middle), (left + 1, middle, parent.to))
@@ -191,7 +220,6 @@ fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [
 fn gain(leaf: &Leaf) -> f64 { leaf.best.map_or(0.0, |s| s.gain) }
 
 fn histogram(binned: &Binned, gradient: &[f32], members: &[u32]) -> Vec<Bin> {
-    use rayon::prelude::*;
     let width = binned.edges.len();
     let mut all = vec![Bin::default(); width * BINS];
     all.par_chunks_mut(BINS).enumerate().for_each(|(f, bins)| {
@@ -236,4 +264,45 @@ fn partition(items: &mut [u32], keep: impl Fn(u32) -> bool) -> usize {
     items[..left.len()].copy_from_slice(&left);
     items[left.len()..].copy_from_slice(&right);
     left.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROWTH: Growth =
+        Growth { trees: 60, leaves: 8, leaf_samples: 5, learning_rate: 0.2, l2: 1.0, huber: 10.0 };
+
+    fn steps() -> (Vec<f32>, Vec<f32>) {
+        let features: Vec<f32> = (0..400).flat_map(|i| [(i % 20) as f32, (i / 20) as f32]).collect();
+        let targets = features.chunks(2).map(|x| if x[0] > 9.5 { 1.0 } else { 0.0 } + 0.1 * x[1]).collect();
+        (features, targets)
+    }
+
+    #[test]
+    fn learns_a_step_and_a_slope() {
+        let (features, targets) = steps();
+        let forest = Forest::fit(&features, 2, &targets, GROWTH);
+        let worst = features
+            .chunks(2)
+            .zip(&targets)
+            .map(|(x, t)| (forest.predict(x) - f64::from(*t)).abs())
+            .fold(0.0, f64::max);
+        assert!(worst < 0.1, "{worst}");
+    }
+
+    #[test]
+    fn is_the_same_on_any_number_of_threads_and_after_packing() {
+        let (features, targets) = steps();
+        let fit = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+            pool.install(|| Forest::fit(&features, 2, &targets, GROWTH))
+        };
+        let (one, three) = (fit(1), fit(3));
+        assert_eq!(one, three);
+        let back = Forest::try_from(String::from(one.clone())).expect("what was packed unpacks");
+        for x in features.chunks(2) {
+            assert_eq!(one.predict(x), back.predict(x));
+        }
+    }
 }

@@ -45,6 +45,9 @@ const PRIOR: [f64; 3] = [0.35, 0.35, 0.1];
 const PULL: f64 = 0.02;
 
 impl Mix {
+    /// Interpolations only.
+    pub const NONE: Mix = Mix { own: 0.0, joint: 0.0, global: 0.0 };
+
     /// Shares that would have served the kept-out rows best.
     pub fn learn<'a>(held: impl Iterator<Item = &'a Held>) -> Self {
         let pairs: Vec<(Vec<f64>, f64)> = held
@@ -71,6 +74,31 @@ pub enum Split {
     Folds(usize),
     /// One whole value of the axis at a time (patterns of one axis); five folds of rows for pattern 0.
     OneValue,
+}
+
+/// What is dealt into folds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fold {
+    /// Rows, by a fixed hash of their coordinates.
+    Rows,
+    /// Whole values of an axis, in turn.
+    Axis(usize),
+}
+
+impl Fold {
+    /// Fold of every row.
+    pub fn deal(self, rows: &Rows, folds: usize) -> Vec<usize> {
+        match self {
+            Fold::Rows => rows.coordinates.iter().map(|x| scatter(x) % folds).collect(),
+            Fold::Axis(axis) => {
+                let mut values: Vec<u32> = rows.coordinates.iter().map(|x| x[axis]).collect();
+                values.sort_unstable();
+                values.dedup();
+                let rank = |v: u32| values.partition_point(|&other| other < v);
+                rows.coordinates.iter().map(|x| rank(x[axis]) % folds).collect()
+            }
+        }
+    }
 }
 
 /// Keeps out folds in the situation of `pattern` and returns every kept-out row's answers.

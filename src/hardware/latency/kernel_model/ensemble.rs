@@ -28,6 +28,9 @@ pub struct Fit {
     pub dtype: DType,
     /// Rows it was learned from.
     pub rows: usize,
+    /// SHA-256 of those rows; empty where they do not ship.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rows_hash: String,
     /// Physical skeleton.
     pub skeleton: Skeleton,
     /// Members.
@@ -84,6 +87,7 @@ impl Fit {
         let fit = Self {
             dtype: rows.dtype,
             rows: rows.seconds.len(),
+            rows_hash: rows.hash(),
             skeleton,
             members,
             mixes,
@@ -93,6 +97,30 @@ impl Fit {
         };
         progress();
         (fit, trials)
+    }
+
+    /// A fit in a fraction of a second: interpolations only, no forests. Its spread comes from asking rows
+    /// as if they, or their axis values, had not been measured.
+    pub fn quick(rows: &Rows, device: &Device) -> Self {
+        let skeleton = Skeleton::fit(&rows.bounds, &rows.seconds);
+        let reference = rows.skeleton(&skeleton);
+        let anchors = rows.interpolator(&reference);
+        let members = Members::train(rows, &reference, &anchors, device, Effort::QUICK, Own::None);
+        let mixes = vec![Mix::NONE; axes::patterns(rows.family).len()];
+        let spreads = (0..mixes.len())
+            .map(|p| Spread::learn(members.rehearse(rows, &reference, &anchors, p).iter(), &Mix::NONE))
+            .collect();
+        Self {
+            dtype: rows.dtype,
+            rows: rows.seconds.len(),
+            rows_hash: rows.hash(),
+            skeleton,
+            members,
+            mixes,
+            spreads,
+            fastest: fastest(rows),
+            grid: Vec::new(),
+        }
     }
 
     /// Number of times [`Fit::learn`] reports progress.
@@ -134,6 +162,11 @@ impl Ensemble {
         let seconds: Vec<f64> = ratios.iter().zip(&reference).map(|(r, s)| r * s).collect();
         let anchors = Interpolator::new(family, &coordinates, &seconds, &reference);
         Self { family, device: device.clone(), fit, anchors, measured: false }
+    }
+
+    /// Octaves from `at` to the nearest measured value on the worst axis.
+    pub fn distance(&self, at: &Coordinates) -> f64 {
+        self.anchors.distance(at)
     }
 
     /// Cost of the call at `at`.

@@ -1,6 +1,6 @@
 //! What the boosted residual sees of a call: sizes, intensity, tile and wave quantisation.
 
-use crate::hardware::kernel::KernelCall;
+use crate::hardware::kernel::{KernelCall, KernelFamily};
 use crate::hardware::profile::device::Device;
 
 /// Output tiles that GEMM libraries commonly use, in elements (rows, columns).
@@ -43,6 +43,16 @@ pub fn push(call: &KernelCall, device: &Device, out: &mut Vec<f32>) {
             out.push(log2(kv_len.div_ceil(128) * pairs) - log2(device.cores));
         }
         KernelCall::AllReduce { .. } | KernelCall::Elementwise { .. } => {}
+    }
+}
+
+/// Number of features of a family.
+pub fn count(family: KernelFamily) -> usize {
+    match family {
+        KernelFamily::Gemm => 7 + GEMM_TILES.len(),
+        KernelFamily::AttentionPrefill => 12,
+        KernelFamily::AttentionDecode => 11,
+        KernelFamily::AllReduce | KernelFamily::Elementwise => 0,
     }
 }
 

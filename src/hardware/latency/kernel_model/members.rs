@@ -5,10 +5,12 @@
 //! trained on the situation they will meet: a width nobody measured.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::hardware::kernel::KernelFamily;
 use crate::hardware::latency::kernel_model::axes;
 use crate::hardware::latency::kernel_model::boosting::{Forest, Growth};
+use crate::hardware::latency::kernel_model::crossval::Held;
 use crate::hardware::latency::kernel_model::features;
 use crate::hardware::latency::kernel_model::interpolator::{Estimates, Interpolator};
 use crate::hardware::latency::kernel_model::lattice::{Coordinates, Exclusion};
@@ -53,6 +55,16 @@ impl Rows {
         }
     }
 
+    /// SHA-256 over coordinates and latencies, in the order of the rows.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (x, t) in self.coordinates.iter().zip(&self.seconds) {
+            x.iter().for_each(|c| hasher.update(c.to_le_bytes()));
+            hasher.update(t.to_le_bytes());
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Seconds of the skeleton at each row.
     pub fn skeleton(&self, skeleton: &Skeleton) -> Vec<f64> {
         self.bounds.iter().map(|&b| skeleton.seconds(b)).collect()
@@ -83,6 +95,10 @@ impl Effort {
     /// What shipped profiles are fitted with.
     pub const FULL: Effort =
         Effort { own_samples: 30_000, joint_samples: 60_000, global_samples: 30_000, trees: 150, leaves: 32 };
+
+    /// Interpolations only.
+    pub const QUICK: Effort =
+        Effort { own_samples: 0, joint_samples: 40_000, global_samples: 0, trees: 0, leaves: 2 };
 
     fn growth(&self, samples: usize, huber: f64) -> Growth {
         Growth {
@@ -256,6 +272,39 @@ impl Members {
         }
         members.global = shapes.fit(effort, HUBER_GLOBAL);
         members
+    }
+
+    /// Some tree reads a feature that questions of the family do not have (a damaged fit file).
+    pub fn asks_beyond(&self, family: KernelFamily) -> bool {
+        let shape = features::count(family) + 2;
+        let all = shape + Interpolator::width(family) + 6;
+        let within = |forest: &Forest, width: usize| forest.widest().is_none_or(|f| usize::from(f) < width);
+        let forests = self.own.iter().flatten().chain([&self.joint]);
+        !(within(&self.global, shape) && forests.into_iter().all(|forest| within(forest, all)))
+    }
+
+    /// Rows asked in a pattern as if they had not been measured, answered by the interpolations alone.
+    pub fn rehearse(
+        &self,
+        rows: &Rows,
+        skeleton: &[f64],
+        anchors: &Interpolator,
+        pattern: usize,
+    ) -> Vec<Held> {
+        const MOST: usize = 4_000;
+        let asked = ask(rows, skeleton, anchors, axes::patterns(rows.family)[pattern], MOST);
+        let held = asked.into_iter().map(|(i, estimates)| Held {
+            fold: 0,
+            answers: Answers {
+                base: regression::dot(&estimates.values, &self.stacks[pattern]),
+                ..Answers::default()
+            },
+            disagreement: estimates.disagreement(),
+            beyond: estimates.held > 0,
+            target: (rows.seconds[i] / skeleton[i]).ln(),
+            seconds: rows.seconds[i],
+        });
+        held.collect()
     }
 
     /// The members' answers to a question.

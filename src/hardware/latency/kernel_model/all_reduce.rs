@@ -1,0 +1,159 @@
+//! All-reduce: latency against bytes, one measured curve per number of devices and backend.
+
+use std::collections::BTreeMap;
+
+use crate::estimate::Source;
+use crate::hardware::kernel::{Backend, KernelCall, KernelFamily};
+use crate::hardware::latency::cost::{GapError, KernelCost, Z90};
+use crate::hardware::profile::table::Row;
+use crate::units::Seconds;
+
+/// Spread of an estimate on a curve too short to try leaving a point out.
+const UNTRIED: f64 = 0.2;
+
+/// The measured curves.
+#[derive(Debug)]
+pub struct AllReduceCurves {
+    profile: String,
+    curves: BTreeMap<(u64, Backend), Curve>,
+}
+
+#[derive(Debug, Default)]
+struct Curve {
+    /// `(bytes, seconds)`, ascending in bytes.
+    points: Vec<(f64, f64)>,
+    log_sigma: f64,
+}
+
+/// A point predicted from its curve without it.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftOut {
+    /// `ln(measured / predicted)`.
+    pub log_error: f64,
+    /// Spread the curve states.
+    pub log_sigma: f64,
+}
+
+impl AllReduceCurves {
+    /// From measured rows; rows of other families are passed over.
+    pub fn new(profile: &str, rows: &[Row]) -> Self {
+        let mut curves: BTreeMap<(u64, Backend), Curve> = BTreeMap::new();
+        for row in rows {
+            if let KernelCall::AllReduce { world, bytes, backend } = row.call {
+                curves.entry((world, backend)).or_default().points.push((bytes as f64, row.latency.0));
+            }
+        }
+        for curve in curves.values_mut() {
+            curve.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let mut errors: Vec<f64> = curve.leave_one_out().map(f64::abs).collect();
+            errors.sort_by(f64::total_cmp);
+            let rank = (0.9 * (errors.len() + 1) as f64).ceil() as usize;
+            curve.log_sigma = errors.get(rank.saturating_sub(1)).or(errors.last()).map_or(UNTRIED, |e| e / Z90);
+        }
+        Self { profile: profile.to_string(), curves }
+    }
+
+    /// Cost of summing `bytes` over `world` devices.
+    ///
+    /// # Errors
+    /// A number of devices or a backend that was not measured.
+    pub fn cost(&self, world: u64, bytes: u64, backend: Backend) -> Result<KernelCost, GapError> {
+        let curve = self.curves.get(&(world, backend)).ok_or_else(|| self.gap(world, backend))?;
+        let bytes = bytes as f64;
+        if let Some(&(_, seconds)) = curve.points.iter().find(|p| p.0 == bytes) {
+            let latency = Seconds(seconds);
+            return Ok(KernelCost { latency, log_sigma: 0.0, source: Source::Measured, extrapolated: false });
+        }
+        let range = (curve.points.first(), curve.points.last());
+        let extrapolated = !matches!(range, (Some(a), Some(b)) if a.0 <= bytes && bytes <= b.0);
+        let latency = Seconds(interpolate(&curve.points, bytes));
+        let log_sigma = curve.log_sigma * if extrapolated { 2.0 } else { 1.0 };
+        Ok(KernelCost { latency, log_sigma, source: Source::Fitted, extrapolated })
+    }
+
+    /// Every inner point predicted from its neighbours.
+    pub fn leave_one_out(&self) -> Vec<LeftOut> {
+        let of = |c: &Curve| {
+            let log_sigma = c.log_sigma;
+            c.leave_one_out().map(move |log_error| LeftOut { log_error, log_sigma }).collect::<Vec<_>>()
+        };
+        self.curves.values().flat_map(of).collect()
+    }
+
+    fn gap(&self, world: u64, backend: Backend) -> GapError {
+        let mut worlds: Vec<u64> = self.curves.keys().map(|k| k.0).collect();
+        worlds.dedup();
+        if worlds.contains(&world) {
+            let backends = self.curves.keys().filter(|k| k.0 == world).map(|k| k.1).collect();
+            return GapError::NoBackend { profile: self.profile.clone(), world, backend, available: backends };
+        }
+        if worlds.is_empty() {
+            return GapError::NoTable { profile: self.profile.clone(), family: KernelFamily::AllReduce };
+        }
+        GapError::NoWorld { profile: self.profile.clone(), world, available: worlds }
+    }
+}
+
+impl Curve {
+    fn leave_one_out(&self) -> impl Iterator<Item = f64> {
+        let inner = 1..self.points.len().saturating_sub(1).max(1);
+        inner.filter_map(|i| {
+            let (x, y) = *self.points.get(i)?;
+            let others: Vec<(f64, f64)> =
+                self.points.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, p)| *p).collect();
+            Some((y / interpolate(&others, x)).ln())
+        })
+    }
+}
+
+/// Log-log between points; constant below them (latency-bound), proportional above (bandwidth-bound).
+fn interpolate(points: &[(f64, f64)], x: f64) -> f64 {
+    let at = points.partition_point(|p| p.0 < x);
+    match (at.checked_sub(1).and_then(|i| points.get(i)), points.get(at)) {
+        (None, Some(first)) => first.1,
+        (Some(last), None) => last.1 * x / last.0,
+        (Some(a), Some(b)) => {
+            let share = (x / a.0).ln() / (b.0 / a.0).ln();
+            (a.1.ln() + share * (b.1 / a.1).ln()).exp()
+        }
+        (None, None) => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curves() -> AllReduceCurves {
+        let row = |bytes: u64, us: f64| Row {
+            call: KernelCall::AllReduce { world: 2, bytes, backend: Backend::Nccl },
+            latency: Seconds::from_us(us),
+        };
+        AllReduceCurves::new("toy", &[row(1024, 5.0), row(4096, 5.0), row(1 << 20, 10.0), row(1 << 24, 100.0)])
+    }
+
+    #[test]
+    fn measured_points_come_back_as_measured() {
+        let cost = curves().cost(2, 1 << 20, Backend::Nccl).expect("a measured point");
+        assert_eq!((cost.latency, cost.source, cost.log_sigma), (Seconds::from_us(10.0), Source::Measured, 0.0));
+    }
+
+    #[test]
+    fn interpolates_and_says_when_it_extrapolates() {
+        let curves = curves();
+        let inside = curves.cost(2, 1 << 22, Backend::Nccl).expect("inside");
+        assert!((inside.latency.us() - 1000f64.sqrt()).abs() < 1e-9 && !inside.extrapolated);
+        let above = curves.cost(2, 1 << 25, Backend::Nccl).expect("above");
+        assert!((above.latency.us() - 200.0).abs() < 1e-9 && above.extrapolated);
+        assert!(above.log_sigma > inside.log_sigma);
+        assert!(curves.cost(2, 16, Backend::Nccl).expect("below").extrapolated);
+    }
+
+    #[test]
+    fn a_gap_is_an_error() {
+        assert!(matches!(curves().cost(3, 1, Backend::Nccl), Err(GapError::NoWorld { world: 3, .. })));
+        assert!(matches!(curves().cost(2, 1, Backend::VllmGraph), Err(GapError::NoBackend { .. })));
+        let none = AllReduceCurves::new("toy", &[]).cost(2, 1, Backend::Nccl);
+        assert!(matches!(none, Err(GapError::NoTable { .. })));
+    }
+}

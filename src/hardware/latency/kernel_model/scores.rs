@@ -1,0 +1,90 @@
+//! Errors of an estimator in figures: percentage errors, bias, interval coverage.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hardware::kernel::KernelFamily;
+use crate::hardware::latency::cost::Z90;
+use crate::hardware::latency::kernel_model::crossval::{Held, Mix};
+use crate::hardware::latency::kernel_model::spread::Spread;
+use crate::units::DType;
+
+/// One prediction against its measurement.
+#[derive(Clone, Copy, Debug)]
+pub struct Miss {
+    /// `ln(predicted / measured)`.
+    pub log_error: f64,
+    /// Stated log-normal spread.
+    pub log_sigma: f64,
+}
+
+impl Miss {
+    /// Absolute percentage error.
+    pub fn ape_percent(&self) -> f64 {
+        (self.log_error.exp() - 1.0).abs() * 100.0
+    }
+}
+
+/// Errors over a set of rows; every figure but `n` in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Kernel family.
+    pub family: KernelFamily,
+    /// Element type; none for all-reduce.
+    pub dtype: Option<DType>,
+    /// What was kept out: `random`, an axis, or `unseen` rows of a folder.
+    pub holdout: String,
+    /// Rows scored.
+    pub n: usize,
+    /// Median absolute percentage error.
+    pub median_ape: f64,
+    /// Mean absolute percentage error.
+    pub mean_ape: f64,
+    /// 90th percentile of the absolute percentage error.
+    pub p90_ape: f64,
+    /// Mean signed percentage error (positive: predicted too slow).
+    pub bias: f64,
+    /// Share of rows inside the stated 90 % interval.
+    pub coverage: f64,
+}
+
+impl Score {
+    /// Scores a set of misses; `None` where there is none.
+    pub fn of(family: KernelFamily, dtype: Option<DType>, holdout: &str, misses: &[Miss]) -> Option<Self> {
+        if misses.is_empty() {
+            return None;
+        }
+        let n = misses.len();
+        let mut apes: Vec<f64> = misses.iter().map(Miss::ape_percent).collect();
+        apes.sort_by(f64::total_cmp);
+        let at = |share: f64| apes[((share * n as f64).ceil() as usize).clamp(1, n) - 1];
+        let inside =
+            misses.iter().filter(|m| m.log_error.abs() <= Z90 * m.log_sigma + f64::EPSILON).count();
+        Some(Self {
+            family,
+            dtype,
+            holdout: holdout.to_string(),
+            n,
+            median_ape: at(0.5),
+            mean_ape: apes.iter().sum::<f64>() / n as f64,
+            p90_ape: at(0.9),
+            bias: misses.iter().map(|m| (m.log_error.exp() - 1.0) * 100.0).sum::<f64>() / n as f64,
+            coverage: inside as f64 * 100.0 / n as f64,
+        })
+    }
+}
+
+/// What kept-out rows would have been told, with mix and spread learned from the other folds only.
+pub fn cross_fitted(held: &[Held]) -> Vec<Miss> {
+    let folds = held.iter().map(|h| h.fold + 1).max().unwrap_or(0);
+    (0..folds)
+        .flat_map(|fold| {
+            let others = || held.iter().filter(move |h| h.fold != fold);
+            let mix = Mix::learn(others());
+            let spread = Spread::learn(others(), &mix);
+            held.iter().filter(move |h| h.fold == fold).map(move |h| Miss {
+                log_error: mix.apply(&h.answers) - h.target,
+                log_sigma: spread.log_sigma(h.disagreement, h.beyond),
+            })
+        })
+        .collect()
+}
