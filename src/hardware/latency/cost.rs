@@ -55,7 +55,9 @@ pub enum GapError {
         available: Vec<u64>,
     },
     /// The table has the number of devices, but not with this backend.
-    #[error("profile `{profile}` has no all_reduce rows of backend {backend:?} for {world} devices; it has {available:?}")]
+    #[error(
+        "profile `{profile}` has no all_reduce rows of backend {backend:?} for {world} devices; it has {available:?}"
+    )]
     NoBackend {
         /// Profile asked.
         profile: String,

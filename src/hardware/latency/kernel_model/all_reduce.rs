@@ -48,7 +48,8 @@ impl AllReduceCurves {
             let mut errors: Vec<f64> = curve.leave_one_out().map(f64::abs).collect();
             errors.sort_by(f64::total_cmp);
             let rank = (0.9 * (errors.len() + 1) as f64).ceil() as usize;
-            curve.log_sigma = errors.get(rank.saturating_sub(1)).or(errors.last()).map_or(UNTRIED, |e| e / Z90);
+            curve.log_sigma =
+                errors.get(rank.saturating_sub(1)).or(errors.last()).map_or(UNTRIED, |e| e / Z90);
         }
         Self { profile: profile.to_string(), curves }
     }
@@ -85,7 +86,12 @@ impl AllReduceCurves {
         worlds.dedup();
         if worlds.contains(&world) {
             let backends = self.curves.keys().filter(|k| k.0 == world).map(|k| k.1).collect();
-            return GapError::NoBackend { profile: self.profile.clone(), world, backend, available: backends };
+            return GapError::NoBackend {
+                profile: self.profile.clone(),
+                world,
+                backend,
+                available: backends,
+            };
         }
         if worlds.is_empty() {
             return GapError::NoTable { profile: self.profile.clone(), family: KernelFamily::AllReduce };
@@ -129,13 +135,19 @@ mod tests {
             call: KernelCall::AllReduce { world: 2, bytes, backend: Backend::Nccl },
             latency: Seconds::from_us(us),
         };
-        AllReduceCurves::new("toy", &[row(1024, 5.0), row(4096, 5.0), row(1 << 20, 10.0), row(1 << 24, 100.0)])
+        AllReduceCurves::new(
+            "toy",
+            &[row(1024, 5.0), row(4096, 5.0), row(1 << 20, 10.0), row(1 << 24, 100.0)],
+        )
     }
 
     #[test]
     fn measured_points_come_back_as_measured() {
         let cost = curves().cost(2, 1 << 20, Backend::Nccl).expect("a measured point");
-        assert_eq!((cost.latency, cost.source, cost.log_sigma), (Seconds::from_us(10.0), Source::Measured, 0.0));
+        assert_eq!(
+            (cost.latency, cost.source, cost.log_sigma),
+            (Seconds::from_us(10.0), Source::Measured, 0.0)
+        );
     }
 
     #[test]

@@ -178,7 +178,8 @@ fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [
         let parent = leaves.swap_remove(at);
         let Some(split) = parent.best else { break };
         let column = binned.column(split.feature);
-        let middle = partition(&mut order[parent.from..parent.to], |i| usize::from(column[i as usize]) <= split.bin);
+        let middle =
+            partition(&mut order[parent.from..parent.to], |i| usize::from(column[i as usize]) <= split.bin);
         let middle = parent.from + middle;
         let left = forest.nodes.len();
         forest.nodes[parent.node] = Node {
@@ -217,7 +218,9 @@ fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [
     }
 }
 
-fn gain(leaf: &Leaf) -> f64 { leaf.best.map_or(0.0, |s| s.gain) }
+fn gain(leaf: &Leaf) -> f64 {
+    leaf.best.map_or(0.0, |s| s.gain)
+}
 
 fn histogram(binned: &Binned, gradient: &[f32], members: &[u32]) -> Vec<Bin> {
     let width = binned.edges.len();

@@ -66,7 +66,13 @@ fn anchors(rows: &Rows, skeleton: &Skeleton, grid: &[(Coordinates, f64)], device
 
 /// Keeps out folds (of rows, or of the values of one axis) from grid and forests alike; every kept-out row
 /// is then asked in the pattern it meets. Returns `(pattern, answers)`.
-pub fn hold_out(rows: &Rows, device: &Device, fold: Fold, folds: usize, effort: Effort) -> Vec<(usize, Held)> {
+pub fn hold_out(
+    rows: &Rows,
+    device: &Device,
+    fold: Fold,
+    folds: usize,
+    effort: Effort,
+) -> Vec<(usize, Held)> {
     let number = fold.deal(rows, folds);
     let by_fold: Vec<Vec<(usize, Held)>> = (0..folds)
         .into_par_iter()

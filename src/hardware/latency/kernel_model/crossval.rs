@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::hardware::latency::kernel_model::axes;
 use crate::hardware::latency::kernel_model::interpolator::Interpolator;
 use crate::hardware::latency::kernel_model::lattice::Exclusion;
-use crate::hardware::latency::kernel_model::members::{Answers, Effort, Members, Own, Question, Rows, exclusion};
+use crate::hardware::latency::kernel_model::members::{
+    Answers, Effort, Members, Own, Question, Rows, exclusion,
+};
 use crate::hardware::latency::kernel_model::regression;
 use crate::hardware::latency::kernel_model::skeleton::Skeleton;
 use crate::hardware::profile::device::Device;
@@ -135,7 +137,9 @@ fn hold_out_together(
     let whole = rows.interpolator(&rows.skeleton(&whole_skeleton));
     let folds = match split {
         Split::Folds(n) => n,
-        Split::OneValue if kept_out.count_ones() == 1 => whole.values(kept_out.trailing_zeros() as usize).len(),
+        Split::OneValue if kept_out.count_ones() == 1 => {
+            whole.values(kept_out.trailing_zeros() as usize).len()
+        }
         Split::OneValue => 5,
     };
     let on_axis = |axis: usize, i: usize| {
@@ -163,7 +167,8 @@ fn hold_out_together(
             // Interpolate from every row that does not share the query's value, whatever its fold: only
             // that value is missing when a user asks.
             let standing = if kept_out == 0 { anchors } else { rows.interpolator(&rows.skeleton(&skeleton)) };
-            let exam = Exam { rows, device, members: &members, skeleton: &skeleton, standing: &standing, fold };
+            let exam =
+                Exam { rows, device, members: &members, skeleton: &skeleton, standing: &standing, fold };
             patterns
                 .iter()
                 .map(|&p| exam.sit(p, |i| in_fold(axes::patterns(rows.family)[p], i, fold)))
@@ -179,7 +184,9 @@ fn hold_out_together(
     all
 }
 
-fn bits(mask: u8) -> impl Iterator<Item = usize> { (0..8).filter(move |a| mask >> a & 1 == 1) }
+fn bits(mask: u8) -> impl Iterator<Item = usize> {
+    (0..8).filter(move |a| mask >> a & 1 == 1)
+}
 
 struct Exam<'a> {
     rows: &'a Rows,

@@ -62,7 +62,11 @@ impl KernelModel {
             _ => Vec::new(),
         };
         let all_reduce = AllReduceCurves::new(&profile.name, &rows);
-        Ok(Self { profile: profile.clone(), ensembles: ensembles.into_iter().flatten().collect(), all_reduce })
+        Ok(Self {
+            profile: profile.clone(),
+            ensembles: ensembles.into_iter().flatten().collect(),
+            all_reduce,
+        })
     }
 
     /// The profile these prices are of.
@@ -123,7 +127,11 @@ pub fn by_dtype(rows: &[Row]) -> BTreeMap<DType, Vec<(Coordinates, f64)>> {
 
 type Entry = ((KernelFamily, DType), Ensemble);
 
-fn ensembles(profile: &HardwareProfile, family: KernelFamily, wanted: &[DType]) -> Result<Vec<Entry>, ModelError> {
+fn ensembles(
+    profile: &HardwareProfile,
+    family: KernelFamily,
+    wanted: &[DType],
+) -> Result<Vec<Entry>, ModelError> {
     let Some(info) = profile.tables.get(&family) else { return Ok(Vec::new()) };
     if !wanted.iter().any(|dtype| info.dtypes.contains(dtype)) {
         return Ok(Vec::new());

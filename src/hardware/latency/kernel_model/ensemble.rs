@@ -131,7 +131,12 @@ impl Fit {
 
 /// Smallest measured share of the physical bound; caches can bring it below one.
 pub fn fastest(rows: &Rows) -> f64 {
-    rows.seconds.iter().zip(&rows.bounds).map(|(t, b)| t / b.0.max(b.1)).fold(f64::INFINITY, f64::min).min(1.0)
+    rows.seconds
+        .iter()
+        .zip(&rows.bounds)
+        .map(|(t, b)| t / b.0.max(b.1))
+        .fold(f64::INFINITY, f64::min)
+        .min(1.0)
 }
 
 /// The estimator, ready to be asked.

@@ -56,7 +56,9 @@ pub fn count(family: KernelFamily) -> usize {
     }
 }
 
-fn log2(x: u64) -> f32 { (x.max(1) as f32).log2() }
+fn log2(x: u64) -> f32 {
+    (x.max(1) as f32).log2()
+}
 
 fn padding(x: u64, multiple: u64) -> f32 {
     let padded = x.div_ceil(multiple) * multiple;

@@ -36,7 +36,8 @@ impl Estimates {
 impl Interpolator {
     /// From rows: coordinates, seconds and the skeleton's seconds.
     pub fn new(family: KernelFamily, rows: &[Coordinates], seconds: &[f64], skeleton: &[f64]) -> Self {
-        let lattices = axes::orders(family).iter().map(|o| Lattice::new(o, rows, seconds, skeleton)).collect();
+        let lattices =
+            axes::orders(family).iter().map(|o| Lattice::new(o, rows, seconds, skeleton)).collect();
         let mut values: [Vec<u32>; MAX_AXES] = Default::default();
         for (axis, list) in values.iter_mut().enumerate() {
             *list = rows.iter().map(|row| row[axis]).collect();
@@ -47,15 +48,21 @@ impl Interpolator {
     }
 
     /// Number of estimates a query gets.
-    pub fn width(family: KernelFamily) -> usize { axes::orders(family).len() * BLENDS }
+    pub fn width(family: KernelFamily) -> usize {
+        axes::orders(family).len() * BLENDS
+    }
 
     /// The distinct values of an axis, ascending.
-    pub fn values(&self, axis: usize) -> &[u32] { &self.values[axis] }
+    pub fn values(&self, axis: usize) -> &[u32] {
+        &self.values[axis]
+    }
 
     /// Axes (bit mask) on which `query` has a value no row has.
     pub fn missing(&self, query: &Coordinates) -> u8 {
         let names = axes::names(self.family).len();
-        (0..names).filter(|&a| self.values[a].binary_search(&query[a]).is_err()).fold(0, |mask, a| mask | 1 << a)
+        (0..names)
+            .filter(|&a| self.values[a].binary_search(&query[a]).is_err())
+            .fold(0, |mask, a| mask | 1 << a)
     }
 
     /// The query lies beyond the smallest or largest value of an axis.
@@ -75,7 +82,9 @@ impl Interpolator {
     }
 
     /// `ln(t / skeleton)` of the row at exactly `query`, if there is one.
-    pub fn exact(&self, query: &Coordinates) -> Option<f64> { self.lattices.first()?.exact(query) }
+    pub fn exact(&self, query: &Coordinates) -> Option<f64> {
+        self.lattices.first()?.exact(query)
+    }
 
     /// All estimates at `query`, whose skeleton is `skeleton` seconds.
     pub fn estimates(&self, query: &Coordinates, skeleton: f64, exclusion: Exclusion) -> Option<Estimates> {
@@ -84,7 +93,8 @@ impl Interpolator {
         for lattice in &self.lattices {
             let blend = lattice.blend(query, exclusion)?;
             held = held.max(blend.held);
-            let bounded = |seconds: f64| if seconds > 0.0 { (seconds / skeleton).ln() } else { blend.log_ratio };
+            let bounded =
+                |seconds: f64| if seconds > 0.0 { (seconds / skeleton).ln() } else { blend.log_ratio };
             values.extend([blend.log_ratio, bounded(blend.raw), bounded(blend.root * blend.root)]);
         }
         Some(Estimates { values, held })

@@ -101,7 +101,14 @@ impl Lattice {
         self.leaves.get(start).map(|leaf| leaf.log_ratio)
     }
 
-    fn descend(&self, depth: usize, (start, end): (usize, usize), query: &Coordinates, exclusion: Exclusion, on_line: bool) -> Option<Blend> {
+    fn descend(
+        &self,
+        depth: usize,
+        (start, end): (usize, usize),
+        query: &Coordinates,
+        exclusion: Exclusion,
+        on_line: bool,
+    ) -> Option<Blend> {
         let values = &self.values[depth][start..end];
         let axis = self.order[depth];
         let wanted = query[axis];
@@ -114,15 +121,21 @@ impl Lattice {
             let (from, to) = (self.first[depth][node] as usize, self.first[depth][node + 1] as usize);
             if last {
                 let leaf = self.leaves[from];
-                Some(Blend { log_ratio: leaf.log_ratio, raw: leaf.seconds, root: leaf.seconds.sqrt(), held: 0 })
+                Some(Blend {
+                    log_ratio: leaf.log_ratio,
+                    raw: leaf.seconds,
+                    root: leaf.seconds.sqrt(),
+                    held: 0,
+                })
             } else {
                 self.descend(depth + 1, (from, to), query, exclusion, on_line)
             }
         };
-        if exact && !banned {
-            if let Some(found) = child(position, on_line) {
-                return Some(found);
-            }
+        if exact
+            && !banned
+            && let Some(found) = child(position, on_line)
+        {
+            return Some(found);
         }
         let above = if exact { position + 1 } else { position };
         let low = (0..position).rev().take(3).find_map(|i| child(i, false).map(|b| (values[i], b)));

@@ -181,7 +181,9 @@ impl Question<'_> {
 }
 
 /// What pattern `mask` keeps out when it is played on a row that is in the table.
-pub fn exclusion(mask: u8) -> Exclusion { Exclusion { axes: mask, row: mask == 0 } }
+pub fn exclusion(mask: u8) -> Exclusion {
+    Exclusion { axes: mask, row: mask == 0 }
+}
 
 /// Which forests to train beside the shared ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,10 +324,15 @@ impl Members {
 
 /// Asks up to `most` rows, evenly spread, in the pattern `mask`. A row whose value on an axis is not among
 /// the anchors' anyway is only asked in patterns that miss that axis.
-fn ask(rows: &Rows, skeleton: &[f64], anchors: &Interpolator, mask: u8, most: usize) -> Vec<(usize, Estimates)> {
-    let eligible: Vec<usize> = (0..rows.seconds.len())
-        .filter(|&i| anchors.missing(&rows.coordinates[i]) & !mask == 0)
-        .collect();
+fn ask(
+    rows: &Rows,
+    skeleton: &[f64],
+    anchors: &Interpolator,
+    mask: u8,
+    most: usize,
+) -> Vec<(usize, Estimates)> {
+    let eligible: Vec<usize> =
+        (0..rows.seconds.len()).filter(|&i| anchors.missing(&rows.coordinates[i]) & !mask == 0).collect();
     strided(eligible.len(), most)
         .filter_map(|j| {
             let i = eligible[j];

@@ -26,10 +26,11 @@ pub fn robust_ridge(rows: &[(Vec<f64>, f64)], prior: &[f64], pull: f64) -> Vec<f
         let trace = (0..n).map(|i| a[i][i]).sum::<f64>() / n as f64;
         let ridge = pull * trace + 1e-12;
         for i in 0..n {
-            for j in i + 1..n {
-                a[i][j] = a[j][i];
+            let (upper, lower) = a.split_at_mut(i + 1);
+            for (mirror, row) in upper[i][i + 1..].iter_mut().zip(lower) {
+                *mirror = row[i];
             }
-            a[i][i] += ridge;
+            upper[i][i] += ridge;
             c[i] += ridge * prior[i];
         }
         match solve(a, c) {
@@ -51,7 +52,9 @@ pub fn robust_mean(rows: &[(Vec<f64>, f64)], estimators: usize, pull: f64) -> Ve
 }
 
 /// Inner product.
-pub fn dot(x: &[f64], w: &[f64]) -> f64 { x.iter().zip(w).map(|(a, b)| a * b).sum() }
+pub fn dot(x: &[f64], w: &[f64]) -> f64 {
+    x.iter().zip(w).map(|(a, b)| a * b).sum()
+}
 
 /// Gaussian elimination with partial pivoting; `None` where the matrix is singular.
 fn solve(mut a: Vec<Vec<f64>>, mut c: Vec<f64>) -> Option<Vec<f64>> {

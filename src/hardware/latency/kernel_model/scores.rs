@@ -57,8 +57,7 @@ impl Score {
         let mut apes: Vec<f64> = misses.iter().map(Miss::ape_percent).collect();
         apes.sort_by(f64::total_cmp);
         let at = |share: f64| apes[((share * n as f64).ceil() as usize).clamp(1, n) - 1];
-        let inside =
-            misses.iter().filter(|m| m.log_error.abs() <= Z90 * m.log_sigma + f64::EPSILON).count();
+        let inside = misses.iter().filter(|m| m.log_error.abs() <= Z90 * m.log_sigma + f64::EPSILON).count();
         Some(Self {
             family,
             dtype,

@@ -40,7 +40,11 @@ impl Skeleton {
         let a = compute / self.compute_efficiency;
         let b = memory / self.memory_efficiency;
         let (high, low) = if a > b { (a, b) } else { (b, a) };
-        let joint = if high > 0.0 { high * (1.0 + (low / high).powf(self.sharpness)).powf(1.0 / self.sharpness) } else { 0.0 };
+        let joint = if high > 0.0 {
+            high * (1.0 + (low / high).powf(self.sharpness)).powf(1.0 / self.sharpness)
+        } else {
+            0.0
+        };
         self.launch_us * 1e-6 + joint
     }
 
@@ -67,11 +71,13 @@ impl Skeleton {
                 simplex.push(corner);
             }
             let Ok(solver) = NelderMead::new(simplex).with_sd_tolerance(1e-9) else { continue };
-            let Ok(run) = Executor::new(&problem, solver).configure(|s| s.max_iters(400)).run() else { continue };
-            if let Some(found) = run.state().get_best_param() {
-                if run.state().get_best_cost() < best.0 {
-                    best = (run.state().get_best_cost(), found.clone());
-                }
+            let Ok(run) = Executor::new(&problem, solver).configure(|s| s.max_iters(400)).run() else {
+                continue;
+            };
+            if let Some(found) = run.state().get_best_param()
+                && run.state().get_best_cost() < best.0
+            {
+                best = (run.state().get_best_cost(), found.clone());
             }
         }
         Self::from_parameters(&best.1)
