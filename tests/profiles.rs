@@ -42,6 +42,27 @@ fn every_shipped_folder_is_a_profile() {
     assert_eq!(folders.len(), 4);
 }
 
+/// The index names every profile, and says of each family what the manifest says.
+#[test]
+fn the_index_is_true() {
+    let index = std::fs::read_to_string("hardware_profiles/README.md").unwrap();
+    let families = KernelFamily::TABLES.into_iter().chain([KernelFamily::Elementwise]);
+    for name in Profiles::new(&[]).unwrap().names() {
+        let profile = HardwareProfile::builtin(name).unwrap();
+        let start = format!("| `{name}` |");
+        let line = index.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{name}"));
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        for (family, cell) in families.clone().zip(&cells[4..]) {
+            let said = profile.provenance(family).map_or("–", Source::name);
+            assert!(cell.starts_with(said), "{name} {family}: `{cell}` but {said}");
+            if said == "measured" {
+                let rows = profile.rows(family).unwrap().len();
+                assert!(cell.replace(' ', "").contains(&format!("{rows}rows")), "{name} {family}: `{cell}`");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_embedded_profile_is_the_one_on_disk() {
     for name in Profiles::new(&[]).unwrap().names() {

@@ -25,7 +25,8 @@ pub(super) fn names(family: KernelFamily) -> &'static [&'static str] {
             &["batch", "kv_len", "q_heads", "kv_heads", "head_dim", "dtype", LATENCY]
         }
         KernelFamily::AllReduce => &["world", "bytes", "backend", LATENCY],
-        KernelFamily::Elementwise => &["bytes", "launches", LATENCY],
+        // Has no table.
+        KernelFamily::Elementwise => &[],
     }
 }
 
@@ -78,7 +79,7 @@ impl<'a> Cells<'a> {
             return None;
         }
         // All cells are read before any is missed, so that every bad one is noted.
-        let latency = self.latency(expected - 1);
+        let latency = self.latency(expected.saturating_sub(1));
         let call = match self.family {
             KernelFamily::Gemm => {
                 let (m, n, k, dtype) = (self.count(0), self.count(1), self.count(2), self.dtype(3));
@@ -100,10 +101,7 @@ impl<'a> Cells<'a> {
                 let (world, bytes, backend) = (self.world(0), self.whole(1, BYTES_LIMIT), self.backend(2));
                 KernelCall::AllReduce { world: world?, bytes: bytes?, backend: backend? }
             }
-            KernelFamily::Elementwise => {
-                let (bytes, launches) = (self.whole(0, BYTES_LIMIT), self.count(1));
-                KernelCall::Elementwise { bytes: bytes?, launches: launches? }
-            }
+            KernelFamily::Elementwise => return None,
         };
         Some(Row { call, latency: Seconds::from_us(latency?) })
     }

@@ -32,7 +32,7 @@ pub(crate) struct Table {
     pub(crate) starts: Vec<usize>,
 }
 
-/// Column names of a family's table, in order.
+/// Column names of a family's table, in order; none for elementwise kernels, which have no table.
 pub fn columns(family: KernelFamily) -> &'static [&'static str] {
     columns::names(family)
 }
