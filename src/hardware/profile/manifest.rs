@@ -183,11 +183,16 @@ fn read_stack(mut s: Section<'_>, out: &mut Findings<'_>) -> Option<Stack> {
 
 type Tables = (BTreeMap<KernelFamily, TableInfo>, Option<AllReduceRule>, Option<ElementwiseRule>);
 
-fn read_tables(mut s: Section<'_>, out: &mut Findings<'_>) -> Tables {
+fn read_tables(s: Section<'_>, out: &mut Findings<'_>) -> Tables {
     let (mut tables, mut all_reduce, mut elementwise) = (BTreeMap::new(), None, None);
     // Elementwise kernels have no table, so without the rule no model could be priced.
-    s.required("elementwise", "a section with the rule for kernels without a table", out);
-    for (key, span, value) in s.entries() {
+    let entries = s.entries();
+    if !entries.iter().any(|(key, ..)| *key == KernelFamily::Elementwise.name()) {
+        let (key, section) = ("elementwise".to_string(), "[tables]".to_string());
+        let expected = "a section with the rule for kernels without a table";
+        out.note(s.span(), Defect::MissingKey { key, section, expected });
+    }
+    for (key, span, value) in entries {
         let Some(family) = family_named(key) else {
             let closest = names::closest(key, FAMILIES.map(KernelFamily::name));
             out.note(&span, Defect::UnknownFamily { found: key.to_string(), closest });
@@ -202,12 +207,13 @@ fn read_tables(mut s: Section<'_>, out: &mut Findings<'_>) -> Tables {
             (KernelFamily::AllReduce, Some(Source::Estimated)) => {
                 all_reduce = read_all_reduce(&mut table, out);
             }
+            // Which keys belong there depends on the provenance: none is unknown until that is mended.
+            (KernelFamily::AllReduce, None) => ALL_REDUCE_RULE.into_iter().for_each(|key| {
+                table.optional(key);
+            }),
             _ => {}
         }
-        // Which keys belong there depends on the provenance.
-        if provenance.is_some() {
-            table.close(out);
-        }
+        table.close(out);
         tables.extend(info.map(|i| (family, i)));
     }
     (tables, all_reduce, elementwise)
@@ -269,6 +275,8 @@ fn read_dtypes(s: &mut Section<'_>, out: &mut Findings<'_>) -> Option<(std::ops:
     }
     Some((list.span, dtypes))
 }
+
+const ALL_REDUCE_RULE: [&str; 4] = ["latency_us", "efficiency", "full_mesh_devices", "interval_factor"];
 
 fn read_all_reduce(s: &mut Section<'_>, out: &mut Findings<'_>) -> Option<AllReduceRule> {
     let latency = s.number("latency_us", Limits::Positive, out);

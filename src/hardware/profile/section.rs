@@ -71,6 +71,8 @@ pub(super) struct Section<'t> {
     span: Range<usize>,
     table: &'t DeTable<'t>,
     known: Vec<&'static str>,
+    /// Keys that must be there and are not, with what was expected.
+    missing: Vec<(&'static str, &'static str)>,
 }
 
 /// A list of texts with its own place and that of each.
@@ -83,7 +85,7 @@ type Value<'t> = &'t Spanned<DeValue<'t>>;
 
 impl<'t> Section<'t> {
     pub(super) fn new(name: impl Into<String>, span: Range<usize>, table: &'t DeTable<'t>) -> Self {
-        Self { name: name.into(), span, table, known: Vec::new() }
+        Self { name: name.into(), span, table, known: Vec::new(), missing: Vec::new() }
     }
 
     pub(super) fn span(&self) -> &Range<usize> {
@@ -104,29 +106,22 @@ impl<'t> Section<'t> {
         self.table.iter().find(|(k, _)| k.get_ref() == key).map(|(_, value)| value)
     }
 
-    /// The value of a key that must be there.
-    pub(super) fn required(
-        &mut self,
-        key: &'static str,
-        expected: &'static str,
-        out: &mut Findings<'_>,
-    ) -> Option<Value<'t>> {
+    /// The value of a key that must be there; [`Self::close`] notes its absence.
+    fn required(&mut self, key: &'static str, expected: &'static str) -> Option<Value<'t>> {
         let value = self.optional(key);
-        let misnamed = || self.table.keys().any(|k| same_but_for_unit(k.get_ref(), key));
-        if value.is_none() && !misnamed() {
-            let section = self.name.clone();
-            out.note(&self.span, Defect::MissingKey { key: key.to_string(), section, expected });
+        if value.is_none() {
+            self.missing.push((key, expected));
         }
         value
     }
 
     pub(super) fn section(&mut self, key: &'static str, out: &mut Findings<'_>) -> Option<Section<'t>> {
-        let value = self.required(key, "a section", out)?;
+        let value = self.required(key, "a section")?;
         as_section(&format!("[{key}]"), key, value, out)
     }
 
     pub(super) fn text(&mut self, key: &'static str, out: &mut Findings<'_>) -> Option<String> {
-        let value = self.required(key, "text in quotes", out)?;
+        let value = self.required(key, "text in quotes")?;
         as_text(key, value, out).map(str::to_string)
     }
 
@@ -137,7 +132,7 @@ impl<'t> Section<'t> {
 
     pub(super) fn date(&mut self, key: &'static str, out: &mut Findings<'_>) -> Option<String> {
         let expected = "a date without quotes, such as 2026-08-21";
-        let value = self.required(key, expected, out)?;
+        let value = self.required(key, expected)?;
         match value.get_ref().as_datetime() {
             Some(day) if day.date.is_some() && day.time.is_none() => Some(day.to_string()),
             _ => {
@@ -153,7 +148,7 @@ impl<'t> Section<'t> {
         limits: Limits,
         out: &mut Findings<'_>,
     ) -> Option<f64> {
-        let value = self.required(key, limits.expected(), out)?;
+        let value = self.required(key, limits.expected())?;
         as_number(key, value, limits, out)
     }
 
@@ -168,7 +163,7 @@ impl<'t> Section<'t> {
     }
 
     pub(super) fn count(&mut self, key: &'static str, out: &mut Findings<'_>) -> Option<u64> {
-        let value = self.required(key, WHOLE, out)?;
+        let value = self.required(key, WHOLE)?;
         as_count(key, value, out)
     }
 
@@ -184,7 +179,7 @@ impl<'t> Section<'t> {
         expected: &'static str,
         out: &mut Findings<'_>,
     ) -> Option<Texts<'t>> {
-        let value = self.required(key, expected, out)?;
+        let value = self.required(key, expected)?;
         let Some(list) = value.get_ref().as_array() else {
             out.note(&value.span(), wrong_type(key, value, expected));
             return None;
@@ -199,16 +194,15 @@ impl<'t> Section<'t> {
         Some(Texts { span: value.span(), items: texts.into_iter().collect::<Option<_>>()? })
     }
 
-    /// Notes every key that nobody asked for.
-    pub(super) fn close(self, out: &mut Findings<'_>) {
+    /// Notes keys that nobody asked for and keys that were asked for in vain; one of each that differ in their unit
+    /// only are one defect.
+    pub(super) fn close(mut self, out: &mut Findings<'_>) {
         for (key, span, _) in self.entries() {
             if self.known.contains(&key) {
                 continue;
             }
-            let absent = |known: &&&str| !self.table.keys().any(|k| k.get_ref() == **known);
-            let unit = self.known.iter().filter(absent).find(|known| same_but_for_unit(key, known));
             let found = key.to_string();
-            let defect = match unit {
+            let defect = match self.meant_by(key) {
                 Some(expected) => Defect::KeyUnit { found, expected: expected.to_string() },
                 None => {
                     let closest = names::closest(key, self.known.iter().copied()).map(str::to_string);
@@ -216,6 +210,21 @@ impl<'t> Section<'t> {
                 }
             };
             out.note(&span, defect);
+        }
+        for (key, expected) in std::mem::take(&mut self.missing) {
+            let section = self.name.clone();
+            out.note(&self.span, Defect::MissingKey { key: key.to_string(), section, expected });
+        }
+    }
+
+    /// The absent key that `found` gives in another unit; it is no longer missing then.
+    fn meant_by(&mut self, found: &str) -> Option<&'static str> {
+        let present = |key: &str| self.table.keys().any(|k| k.get_ref() == key);
+        let alike = |key: &&'static str| same_but_for_unit(found, key);
+        let missing = self.missing.iter().position(|(key, _)| alike(key));
+        match missing {
+            Some(i) => Some(self.missing.remove(i).0),
+            None => self.known.iter().copied().filter(|key| !present(key)).find(alike),
         }
     }
 }

@@ -43,6 +43,38 @@ fn the_hash_sees_every_file_and_nothing_else() {
     }
 }
 
+#[test]
+fn a_manifest_without_a_section_says_so() {
+    let sections = ["[device]", "[stack]", "[tables.gemm]", "[tables.elementwise]"];
+    for section in sections {
+        let (before, rest) = MANIFEST.split_once(section).unwrap();
+        let after = rest.find("\n[").map_or("", |at| &rest[at..]);
+        let errors = HardwareProfile::from_folder(folder(0, format!("{before}{after}").as_bytes()).unwrap());
+        assert!(!errors.unwrap_err().is_empty(), "{section}");
+    }
+}
+
+/// Each line, and each two lines, left out: what is missing is said, or was not needed.
+#[test]
+fn a_manifest_with_lines_left_out_says_what_is_missing() {
+    let lines: Vec<_> = MANIFEST.lines().collect();
+    for a in 0..lines.len() {
+        for b in a..lines.len() {
+            let kept = lines.iter().enumerate().filter(|(i, _)| *i != a && *i != b).map(|(_, line)| *line);
+            let text = kept.collect::<Vec<_>>().join("\n");
+            match HardwareProfile::from_folder(folder(0, text.as_bytes()).unwrap()) {
+                Err(errors) => assert!(!errors.is_empty(), "{} / {}", lines[a], lines[b]),
+                Ok(_) => {
+                    let needless = ["#", "l2_mib", "multiple_", "copyright", "note", "libraries"];
+                    let of_no_need =
+                        |line: &str| line.is_empty() || needless.iter().any(|n| line.starts_with(n));
+                    assert!(of_no_need(lines[a]) && of_no_need(lines[b]), "{} / {}", lines[a], lines[b]);
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     /// Bytes overwritten, dropped or repeated anywhere: a report or rows, never a panic; and what loads is whole.
     #[test]

@@ -66,8 +66,10 @@ pub fn read_folder(dir: &Path) -> Result<BTreeMap<KernelFamily, Vec<Row>>, Profi
 }
 
 /// The first of several defects, for callers that report one.
-pub(crate) fn first(mut errors: Vec<ProfileError>) -> ProfileError {
-    errors.swap_remove(0)
+pub(crate) fn first(errors: Vec<ProfileError>) -> ProfileError {
+    let none =
+        || ProfileError { place: None, defect: Defect::Unreadable { reason: "no reason noted".to_string() } };
+    errors.into_iter().next().unwrap_or_else(none)
 }
 
 pub(crate) fn parse_located(
