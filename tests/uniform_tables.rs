@@ -69,8 +69,8 @@ proptest! {
         let architecture = Architecture::uniform(layers, HIDDEN[h], FFN[f], q, kv, 128);
         let slow = predict(machine, &spec, &architecture, &deployment, &workload).unwrap();
         let pairs = [
-            (fast.served.ttft.0, slow.served.ttft.0),
-            (fast.served.tpot.0, slow.served.tpot.0),
+            (fast.served.ttft.total().0, slow.served.ttft.total().0),
+            (fast.served.tpot.total().0, slow.served.tpot.total().0),
             (fast.served.latency.0, slow.served.latency.0),
             (fast.served.output_tokens_per_s, slow.served.output_tokens_per_s),
             (fast.served.ttft_log_sigma, slow.served.ttft_log_sigma),

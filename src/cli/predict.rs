@@ -234,7 +234,7 @@ impl Request<'_> {
         }
         root.insert("in_flight".into(), json!(prediction.in_flight));
         root.insert("fits".into(), json!(prediction.memory.fits()));
-        root.insert("breakdown".into(), breakdown(prediction));
+        root.insert("breakdown".into(), breakdown(prediction, self.workload.load));
         root
     }
 
@@ -264,7 +264,15 @@ impl Request<'_> {
     }
 }
 
-fn breakdown(prediction: &Prediction) -> Value {
+fn parts(parts: &[(&str, Seconds)]) -> Value {
+    parts.iter().map(|(key, time)| (key.to_string(), json!(time.ms()))).collect::<Map<_, _>>().into()
+}
+
+fn breakdown(prediction: &Prediction, load: Load) -> Value {
+    let (first, step) = match load {
+        Load::Batch(_) => ("prefill_ms", "decode_step_ms"),
+        Load::Concurrency(_) => ("ttft_ms", "tpot_ms"),
+    };
     let pass = |pass: &PassCost, wall: Seconds| {
         let total = pass.total();
         let ops: Vec<Value> = pass
@@ -273,7 +281,7 @@ fn breakdown(prediction: &Prediction) -> Value {
             .map(|op| {
                 json!({
                     "op": op.op,
-                    "family": op.family,
+                    "family": op.call.family(),
                     "latency_ms": op.latency.ms(),
                     "share": op.latency / total,
                     "source": op.source,
@@ -297,9 +305,24 @@ fn breakdown(prediction: &Prediction) -> Value {
         })
     };
     let memory = &prediction.memory;
+    let (ttft, tpot) = (&prediction.served.ttft, &prediction.served.tpot);
     json!({
-        "prefill": pass(&prediction.prefill, prediction.prefill_time),
-        "decode_step": pass(&prediction.decode, prediction.decode_time),
+        (first): parts(&[
+            ("own_prefill_ms", ttft.own_prefill),
+            ("prefills_ahead_ms", ttft.prefills_ahead),
+            ("decode_steps_ms", ttft.decode_steps),
+            ("host_ms", ttft.host),
+            ("slot_ms", ttft.slot),
+        ]),
+        (step): parts(&[
+            ("kernels_ms", tpot.kernels),
+            ("slowdown_ms", tpot.slowdown),
+            ("host_ms", tpot.host),
+            ("prefills_of_others_ms", tpot.prefills_of_others),
+            ("shared_steps_ms", tpot.shared_steps),
+        ]),
+        "prefill_pass": pass(&prediction.prefill, prediction.prefill_time),
+        "decode_pass": pass(&prediction.decode, prediction.decode_time),
         "memory": {
             "weights_gib": memory.weights.gib(),
             "kv_cache_gib": memory.kv_cache.gib(),

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::estimate::{Estimate, Source};
-use crate::hardware::kernel::KernelFamily;
-use crate::hardware::latency::cost::{GapError, KernelCosts, Z90};
+use crate::hardware::kernel::KernelCall;
+use crate::hardware::latency::cost::{GapError, KernelCost, KernelCosts, Z90};
 use crate::hardware::latency::lowering::{Op, Phase, lower};
 use crate::model::architecture::Architecture;
 use crate::model::spec::ModelSpec;
@@ -28,8 +28,8 @@ pub const MATERIAL_SHARE: f64 = 0.05;
 pub struct Line {
     /// Name of the op.
     pub op: &'static str,
-    /// Family of its kernel.
-    pub family: KernelFamily,
+    /// The call; where lines of one op are added up, that of the first.
+    pub call: KernelCall,
     /// First decoder layer; `None` = outside the layers.
     pub first_layer: Option<u64>,
     /// Consecutive layers.
@@ -79,13 +79,31 @@ pub fn combined_spread(sum: f64, sum_of_squares: f64) -> f64 {
 }
 
 impl PassCost {
-    /// Prices ops one by one.
+    /// Prices ops; a call that recurs is priced once.
+    ///
+    /// # Errors
+    /// When the device has no measurement to go by.
     pub fn of(ops: &[Op], costs: &dyn KernelCosts) -> Result<Self, GapError> {
+        Self::with_memory(ops, costs, &mut BTreeMap::new())
+    }
+
+    /// [`Self::of`] that remembers prices between passes.
+    ///
+    /// # Errors
+    /// When the device has no measurement to go by.
+    pub fn with_memory(
+        ops: &[Op],
+        costs: &dyn KernelCosts,
+        seen: &mut BTreeMap<KernelCall, KernelCost>,
+    ) -> Result<Self, GapError> {
         let line = |op: &Op| {
-            let cost = costs.cost(&op.call)?;
+            let cost = match seen.get(&op.call) {
+                Some(cost) => *cost,
+                None => *seen.entry(op.call).or_insert(costs.cost(&op.call)?),
+            };
             Ok(Line {
                 op: op.name,
-                family: op.call.family(),
+                call: op.call,
                 first_layer: op.first_layer,
                 layers: op.layers,
                 latency: cost.latency * op.layers as f64,
@@ -100,11 +118,6 @@ impl PassCost {
     /// Sum of the lines.
     pub fn total(&self) -> Seconds {
         self.lines.iter().map(|line| line.latency).sum()
-    }
-
-    /// Sum of the lines of some families.
-    pub fn total_of(&self, keep: impl Fn(KernelFamily) -> bool) -> Seconds {
-        self.lines.iter().filter(|line| keep(line.family)).map(|line| line.latency).sum()
     }
 
     /// Each op over all its layers, in order of first appearance: times and layers add up, spreads of one op

@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: opening files (see [`crate::hardware::profile`]) and any notion of quality.
 
+pub mod accuracy;
+pub mod calibration;
 pub mod cost;
 pub mod forward;
 pub mod kernel_model;
@@ -12,3 +14,4 @@ pub mod roofline;
 pub mod serving;
 pub mod static_batch;
 pub mod uniform_tables;
+pub mod validation;

@@ -1,7 +1,6 @@
 //! The facade of the latency wing: a model in a shape, on a device, under a workload -> what it costs.
 
 use crate::estimate::{Estimate, Source};
-use crate::hardware::kernel::KernelFamily;
 use crate::hardware::latency::cost::{KernelCosts, Z90};
 use crate::hardware::latency::forward::{PassCost, PriceError, price};
 use crate::hardware::latency::lowering::Phase;
@@ -39,6 +38,8 @@ pub struct Prediction {
     pub prefill: PassCost,
     /// The mean decode step, op by op.
     pub decode: PassCost,
+    /// The same passes as the engine's arithmetic takes them.
+    pub steps: StepTimes,
     /// Wall time of that prefill on its own.
     pub prefill_time: Seconds,
     /// Wall time of that decode step with no prefill in it.
@@ -109,13 +110,11 @@ pub fn check_workload(workload: &Workload) -> Result<(), PredictError> {
 
 /// Splits a priced pass where engines act differently on it.
 pub fn pass_times(pass: &PassCost) -> PassTimes {
-    let gemm = pass.total_of(|family| family == KernelFamily::Gemm);
-    let total = pass.total();
-    PassTimes {
-        gemm,
-        other: pass.total_of(|family| family != KernelFamily::Gemm),
-        spread: total * pass.log_sigma(),
+    let mut times = PassTimes { spread: pass.total() * pass.log_sigma(), ..PassTimes::default() };
+    for line in &pass.lines {
+        *times.share_of(&line.call) += line.latency;
     }
+    times
 }
 
 /// Predicts a workload. A closed loop that memory cannot hold runs with fewer sequences in flight; a static batch
@@ -159,6 +158,7 @@ pub fn predict(
         decode_time: decode_time(&steps, engine, in_flight),
         prefill,
         decode,
+        steps,
         engine_origin: engine.origin,
     })
 }
@@ -180,12 +180,12 @@ impl Prediction {
 
     /// Time to first token in seconds (of a static batch: its prefill).
     pub fn ttft(&self) -> Estimate {
-        self.with_interval(self.served.ttft.0, self.served.ttft_log_sigma, self.prefill.source())
+        self.with_interval(self.served.ttft.total().0, self.served.ttft_log_sigma, self.prefill.source())
     }
 
     /// Time per output token in seconds (of a static batch: its mean decode step).
     pub fn tpot(&self) -> Estimate {
-        self.with_interval(self.served.tpot.0, self.served.tpot_log_sigma, self.decode.source())
+        self.with_interval(self.served.tpot.total().0, self.served.tpot_log_sigma, self.decode.source())
     }
 
     /// Time of a whole request, or of the whole batch, in seconds.

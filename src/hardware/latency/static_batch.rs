@@ -4,9 +4,11 @@
 //! taken at the midpoints of at most [`STRATA`] equal stretches of the output: exact for a linear cost and for
 //! outputs no longer than that; the tests bound the rest against the sum over every step.
 
+use std::collections::BTreeMap;
+
 use crate::hardware::latency::cost::KernelCosts;
-use crate::hardware::latency::forward::{Line, PassCost, PriceError, price};
-use crate::hardware::latency::lowering::Phase;
+use crate::hardware::latency::forward::{Line, PassCost, PriceError};
+use crate::hardware::latency::lowering::{Phase, lower};
 use crate::model::architecture::Architecture;
 use crate::model::spec::ModelSpec;
 use crate::model::workload::Deployment;
@@ -28,7 +30,7 @@ pub fn sample_lengths(prompt: u64, output: u64) -> Vec<u64> {
 /// Mean decode step of `batch` sequences over the growing cache, line by line.
 ///
 /// # Errors
-/// See [`price`].
+/// When the devices cannot share the shape, or the device has no measurement to go by.
 pub fn mean_decode_step(
     costs: &dyn KernelCosts,
     spec: &ModelSpec,
@@ -36,10 +38,12 @@ pub fn mean_decode_step(
     deployment: &Deployment,
     (batch, prompt, output): (u64, u64, u64),
 ) -> Result<PassCost, PriceError> {
-    let steps = sample_lengths(prompt, output)
-        .into_iter()
-        .map(|kv_len| price(costs, spec, architecture, deployment, Phase::Decode { batch, kv_len }))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeMap::new();
+    let mut price = |kv_len| -> Result<PassCost, PriceError> {
+        let ops = lower(spec, architecture, deployment, Phase::Decode { batch, kv_len })?;
+        Ok(PassCost::with_memory(&ops, costs, &mut seen)?)
+    };
+    let steps = sample_lengths(prompt, output).into_iter().map(&mut price).collect::<Result<Vec<_>, _>>()?;
     Ok(mean(&steps))
 }
 

@@ -10,7 +10,7 @@
 
 use rayon::prelude::*;
 
-use crate::hardware::kernel::{KernelCall, KernelFamily};
+use crate::hardware::kernel::KernelCall;
 use crate::hardware::latency::cost::GapError;
 use crate::hardware::latency::forward::{PriceError, combined_spread};
 use crate::hardware::latency::lowering::{Pass, Phase, shard};
@@ -72,8 +72,7 @@ pub enum TablesError {
 /// Sums over the ops of one part of a pass: times in seconds, `sum a` and `sum a^2` of their absolute spreads.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
-    gemm: f64,
-    other: f64,
+    times: PassTimes,
     spread: f64,
     squares: f64,
 }
@@ -83,10 +82,7 @@ impl Part {
         let mut part = Part::default();
         for (_, call) in calls {
             let cost = machine.costs.cost(call)?;
-            match call.family() {
-                KernelFamily::Gemm => part.gemm += cost.latency.0,
-                _ => part.other += cost.latency.0,
-            }
+            *part.times.share_of(call) += cost.latency;
             let spread = cost.latency.0 * cost.log_sigma;
             part.spread += spread;
             part.squares += spread * spread;
@@ -97,8 +93,12 @@ impl Part {
     /// Two blocks of one layer.
     fn beside(self, o: &Part) -> Part {
         Part {
-            gemm: self.gemm + o.gemm,
-            other: self.other + o.other,
+            times: PassTimes {
+                gemm: self.times.gemm + o.times.gemm,
+                quantised_gemm: self.times.quantised_gemm + o.times.quantised_gemm,
+                other: self.times.other + o.times.other,
+                spread: Seconds::ZERO,
+            },
             spread: self.spread + o.spread,
             squares: self.squares + o.squares,
         }
@@ -440,8 +440,9 @@ fn sum(heads: &Block, ffn: &Part, outside: &Part, layers: f64, kinds: [f64; KIND
     let spread = layers * layer.spread + outside.spread + attention_spread;
     let squares = layers * layers * layer.squares + outside.squares + attention_spread * attention_spread;
     PassTimes {
-        gemm: Seconds(layers * layer.gemm + outside.gemm),
-        other: Seconds(layers * layer.other + outside.other + attention),
+        gemm: layer.times.gemm * layers + outside.times.gemm,
+        quantised_gemm: layer.times.quantised_gemm * layers + outside.times.quantised_gemm,
+        other: layer.times.other * layers + outside.times.other + Seconds(attention),
         spread: Seconds(combined_spread(spread, squares)),
     }
 }

@@ -34,6 +34,9 @@ pub struct Overheads {
     pub prefill_gemm_slowdown: f64,
     /// Factor on every kernel of a decode step.
     pub decode_slowdown: f64,
+    /// Factor on the 8-bit linear layers of a decode step, whose measured times include a quantisation of the
+    /// activations that engines fuse into the kernel before.
+    pub quantised_decode_gemm: f64,
     /// Least time per layer of a prefill: an eager pass cannot run faster than the host launches its kernels.
     pub prefill_layer_floor_us: f64,
     /// Host time per decode step (scheduling, input preparation, sampling hand-over).
@@ -195,6 +198,7 @@ impl EngineParameters {
         let ranges = [
             ("overheads.prefill_gemm_slowdown", o.prefill_gemm_slowdown, FACTOR),
             ("overheads.decode_slowdown", o.decode_slowdown, FACTOR),
+            ("overheads.quantised_decode_gemm", o.quantised_decode_gemm, FACTOR),
             ("overheads.prefill_layer_floor_us", o.prefill_layer_floor_us, NOT_NEGATIVE),
             ("overheads.step_us", o.step_us, NOT_NEGATIVE),
             ("overheads.sequence_us", o.sequence_us, NOT_NEGATIVE),
@@ -214,6 +218,34 @@ impl EngineParameters {
                 Err(EngineError::Range { origin: origin.to_string(), key, found, expected })
             }
             None => Ok(()),
+        }
+    }
+
+    /// Rounds what a fit writes to four significant digits.
+    pub fn round(&mut self) {
+        let (o, q, r) = (&mut self.overheads, &mut self.queueing, &mut self.residuals);
+        let fitted = [
+            &mut o.prefill_gemm_slowdown,
+            &mut o.decode_slowdown,
+            &mut o.quantised_decode_gemm,
+            &mut o.prefill_layer_floor_us,
+            &mut o.step_us,
+            &mut o.sequence_us,
+            &mut o.request_us,
+            &mut q.prefills_per_first_token,
+            &mut q.prefills_per_concurrent_request,
+            &mut q.decode_steps_per_first_token,
+            &mut r.ttft_log_sigma,
+            &mut r.tpot_log_sigma,
+        ];
+        for x in fitted.into_iter().filter(|x| **x > 0.0) {
+            let unit = 10f64.powi(x.log10().floor() as i32 - 3);
+            // Dividing by the inverse keeps 0.0501 from becoming 0.050100000000000006.
+            *x = if unit < 1.0 {
+                (*x / unit).round() / (1.0 / unit).round()
+            } else {
+                (*x / unit).round() * unit
+            };
         }
     }
 
