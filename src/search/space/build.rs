@@ -1,6 +1,7 @@
 //! From a parent and a person's options to the allowed values of every axis.
 
 use crate::model::architecture::Architecture;
+use crate::model::tensor_parallel;
 use crate::search::space::SearchSpace;
 use crate::search::space::axis::{Axis, PerAxis};
 use crate::search::space::error::SpaceError;
@@ -65,13 +66,15 @@ fn check_options(options: &SpaceOptions) -> Result<(), SpaceError> {
     if options.tp.contains(&0) { Err(SpaceError::TpZero) } else { Ok(()) }
 }
 
-/// Query heads and FFN columns are split evenly; KV heads are split evenly or copied evenly.
+/// One axis on its own under the rules of [`tensor_parallel`], which look at each axis alone.
 fn divides(axis: Axis, value: u64, tp: u64) -> bool {
-    match axis {
-        Axis::Layers | Axis::Hidden => true,
-        Axis::Ffn | Axis::QHeads => value.is_multiple_of(tp),
-        Axis::KvHeads => value.is_multiple_of(tp) || tp.is_multiple_of(value),
-    }
+    let (ffn, q_heads, kv_heads) = match axis {
+        Axis::Layers | Axis::Hidden => return true,
+        Axis::Ffn => (value, 0, 0),
+        Axis::QHeads => (0, value, 0),
+        Axis::KvHeads => (0, 0, value),
+    };
+    tensor_parallel::check_shape(&Architecture::uniform(1, 1, ffn, q_heads, kv_heads, 2), tp).is_ok()
 }
 
 fn check_parent_divides(parent: &PerAxis<u64>, degrees: &[u64]) -> Result<(), SpaceError> {

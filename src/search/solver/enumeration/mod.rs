@@ -22,7 +22,8 @@ use crate::search::space::{AxisCounts, ShapeIndex};
 /// What an objective says of one shape. Everything is to be minimised.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
-    /// First axis of the front, such as seconds per token.
+    /// First axis of the front, such as seconds per token. Infinite when the shape cannot run at all: it is then
+    /// infeasible and on no front.
     pub cost: f64,
     /// Second axis of the front, and what the search minimises, such as the increase of the training loss.
     pub loss: f64,
@@ -36,11 +37,16 @@ pub struct Point {
 impl Point {
     /// The shape keeps every budget.
     pub fn is_feasible(&self) -> bool {
-        self.usage <= 1.0
+        self.usage <= 1.0 && self.can_run()
+    }
+
+    /// The shape runs at all.
+    pub fn can_run(&self) -> bool {
+        self.cost < f64::INFINITY
     }
 
     fn is_sound(&self) -> bool {
-        self.cost.is_finite() && self.loss.is_finite() && self.tie.is_finite() && !self.usage.is_nan()
+        !self.cost.is_nan() && self.loss.is_finite() && self.tie.is_finite() && !self.usage.is_nan()
     }
 }
 
@@ -108,10 +114,10 @@ pub struct Enumeration {
     pub shortfall: Option<Shortfall>,
 }
 
-/// The objective is not a number somewhere.
+/// The objective is not a number somewhere, or a loss or tie value is infinite.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("the objective is not a finite number at {index:?}: {point:?}")]
-pub struct NotFinite {
+#[error("the objective is not a number at {index:?}: {point:?}")]
+pub struct NotANumber {
     /// The first such shape.
     pub index: ShapeIndex,
     /// What the objective said.
@@ -123,7 +129,7 @@ pub fn enumerate<O: UniformObjective>(
     counts: AxisCounts,
     objective: &O,
     options: &Options,
-) -> Result<Enumeration, NotFinite> {
+) -> Result<Enumeration, NotANumber> {
     let tally = for_every_slice(
         counts,
         || Tally::new(counts, options),
@@ -137,7 +143,7 @@ pub fn enumerate<O: UniformObjective>(
         Some(Candidate { index, point: evaluate(objective, index) })
     };
     if let Some(Candidate { index, point }) = tally.unsound.and_then(candidate) {
-        return Err(NotFinite { index, point });
+        return Err(NotANumber { index, point });
     }
     let front = |stairs: &Staircase| stairs.entries().iter().filter_map(|e| candidate(e.id)).collect();
     let shortfall = (tally.feasible == 0 && counts.size() > 0).then(|| Shortfall::find(counts, objective));

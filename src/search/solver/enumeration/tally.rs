@@ -35,7 +35,7 @@ pub(super) struct Tally {
     best: Vec<Option<Preferred>>,
     feasible_sample: Sample,
     infeasible_sample: Sample,
-    /// Smallest rank whose objective is not finite.
+    /// Smallest rank whose objective is not a number.
     pub(super) unsound: Option<u64>,
 }
 
@@ -78,6 +78,9 @@ impl Tally {
 
     #[inline]
     fn count(&mut self, point: Point, rank: u64, pair: usize) {
+        if !point.can_run() {
+            return;
+        }
         let entry = Entry { x: point.cost, y: point.loss, tie: point.tie, id: rank };
         self.front.offer(entry);
         if !point.is_feasible() {

@@ -200,6 +200,34 @@ fn many_slices_agree_with_brute_force_too() {
     }
 }
 
+/// A toy in which shapes above a memory limit of their own cannot run.
+struct Crowded(Toy);
+
+impl UniformObjective for Crowded {
+    type Slice = (f64, f64);
+    fn slice(&self, hidden: usize, heads: usize) -> (f64, f64) {
+        self.0.slice(hidden, heads)
+    }
+    fn point(&self, slice: &(f64, f64), ffn: usize, layers: usize) -> Point {
+        let point = self.0.point(slice, ffn, layers);
+        if layers > 6 { Point { cost: f64::INFINITY, usage: 0.5, ..point } } else { point }
+    }
+    fn budgets(&self) -> usize {
+        0
+    }
+    fn usages(&self, _: &(f64, f64), _: usize, _: usize, _: &mut [f64]) {}
+}
+
+#[test]
+fn shapes_that_cannot_run_are_infeasible_and_on_no_front() {
+    let crowded = Crowded(big_toy());
+    let found = enumerate(crowded.0.counts(), &crowded, &OPTIONS).unwrap();
+    let shown = [&found.front, &found.feasible_front, &found.finalists, &found.sample];
+    assert!(shown.iter().all(|list| !list.is_empty() && list.iter().all(|c| c.index.layers <= 6)));
+    assert_eq!(found.enumerated, 30 * 12 * 40 * 25);
+    assert!(found.feasible < found.enumerated);
+}
+
 #[test]
 fn a_space_without_shapes_has_no_answer_and_no_shortfall() {
     let toy = Toy { ffn: Vec::new(), ..big_toy() };
