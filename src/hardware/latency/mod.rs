@@ -8,6 +8,7 @@ pub mod cost;
 pub mod forward;
 pub mod kernel_model;
 pub mod lowering;
+pub mod memo;
 pub mod memory;
 pub mod prediction;
 pub mod roofline;

@@ -6,7 +6,7 @@ pub mod axis;
 mod build;
 pub mod error;
 pub mod options;
-mod table;
+pub mod table;
 
 use crate::model::architecture::Architecture;
 use crate::search::space::axis::PerAxis;
