@@ -6,8 +6,11 @@ mod models;
 mod predict;
 mod profiles;
 mod profiles_check;
+mod profiles_evaluate;
+mod profiles_fit;
 mod profiles_list;
 mod profiles_show;
+mod progress;
 mod quality;
 
 use std::path::PathBuf;

@@ -1,16 +1,19 @@
-//! `archplan profiles`: list, show and check hardware profiles; one file per action.
+//! `archplan profiles`: list, show, check, evaluate and fit hardware profiles; one file per action.
 
 use archplan::hardware::profile::registry::Profiles;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 
-use crate::cli::{Failure, Global, profiles_check, profiles_list, profiles_show};
+use crate::cli::{
+    Failure, Global, profiles_check, profiles_evaluate, profiles_fit, profiles_list, profiles_show,
+};
 
 /// Arguments of `archplan profiles`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   archplan profiles                                  the profiles at hand
   archplan profiles show h200_sxm                    device facts, provenance, what the tables cover
+  archplan profiles evaluate h200_sxm                errors of its kernel estimates
   archplan profiles check my_profiles/l40s           every defect of a profile of your own
   archplan --profile-dir my_profiles profiles list   built-in profiles and your own")]
 pub struct Args {
@@ -26,6 +29,10 @@ enum Action {
     Show(profiles_show::Args),
     /// Check a profile completely and report every defect (exit code 2 if there are any)
     Check(profiles_check::Args),
+    /// Show how far the kernel estimates can be trusted, by cross-validation or on rows of yours
+    Evaluate(profiles_evaluate::Args),
+    /// Learn the kernel estimators of a profile from its tables
+    Fit(profiles_fit::Args),
 }
 
 /// Runs `archplan profiles`.
@@ -34,6 +41,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Action::List => profiles_list::run(global),
         Action::Show(args) => profiles_show::run(args, global),
         Action::Check(args) => profiles_check::run(args, global),
+        Action::Evaluate(args) => profiles_evaluate::run(args, global),
+        Action::Fit(args) => profiles_fit::run(args, global),
     }
 }
 

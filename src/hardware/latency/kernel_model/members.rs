@@ -96,6 +96,10 @@ impl Effort {
     pub const FULL: Effort =
         Effort { own_samples: 30_000, joint_samples: 60_000, global_samples: 30_000, trees: 150, leaves: 32 };
 
+    /// What fits without rows are made with: small tables, small forests.
+    pub const COARSE: Effort =
+        Effort { own_samples: 0, joint_samples: 40_000, global_samples: 30_000, trees: 150, leaves: 16 };
+
     /// Interpolations only.
     pub const QUICK: Effort =
         Effort { own_samples: 0, joint_samples: 40_000, global_samples: 0, trees: 0, leaves: 2 };

@@ -7,6 +7,7 @@ pub mod coarse;
 pub mod crossval;
 pub mod device_model;
 pub mod ensemble;
+pub mod evaluation;
 pub mod features;
 pub mod fit_file;
 pub mod interpolator;
