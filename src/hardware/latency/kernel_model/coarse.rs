@@ -69,11 +69,11 @@ fn anchors(rows: &Rows, skeleton: &Skeleton, grid: &[(Coordinates, f64)], device
 pub fn hold_out(
     rows: &Rows,
     device: &Device,
-    fold: Fold,
+    split: Fold,
     folds: usize,
     effort: Effort,
 ) -> Vec<(usize, Held)> {
-    let number = fold.deal(rows, folds);
+    let number = split.deal(rows, folds);
     let by_fold: Vec<Vec<(usize, Held)>> = (0..folds)
         .into_par_iter()
         .map(|fold| {
@@ -85,7 +85,7 @@ pub fn hold_out(
             let mut scratch = Vec::new();
             (0..rows.seconds.len())
                 .filter(|&i| number[i] == fold)
-                .filter_map(|i| trained.ask(rows, device, i, fold, &mut scratch))
+                .filter_map(|i| trained.ask(rows, device, i, (split, fold), &mut scratch))
                 .collect()
         })
         .collect();
@@ -98,7 +98,7 @@ impl Trained {
         rows: &Rows,
         device: &Device,
         i: usize,
-        fold: usize,
+        (split, fold): (Fold, usize),
         scratch: &mut Vec<f32>,
     ) -> Option<(usize, Held)> {
         let at = &rows.coordinates[i];
@@ -116,11 +116,14 @@ impl Trained {
         };
         let held = Held {
             fold,
+            group: match split {
+                Fold::Rows => i,
+                Fold::Axis(axis) => at[axis] as usize,
+            },
             answers: self.members.answer(&question, &estimates, scratch),
             disagreement: estimates.disagreement(),
-            beyond: self.anchors.beyond(at) || estimates.held > 0,
+            beyond: self.anchors.beyond(at) || estimates.beyond(),
             target: (rows.seconds[i] / reference).ln(),
-            seconds: rows.seconds[i],
         };
         Some((pattern, held))
     }

@@ -18,6 +18,8 @@ use crate::hardware::profile::device::Device;
 pub struct Held {
     /// Fold in which the row was kept out.
     pub fold: usize,
+    /// What was kept out with it: rows of one group err alike. A row by itself is its own group.
+    pub group: usize,
     /// What the members said.
     pub answers: Answers,
     /// Spread of the interpolations.
@@ -26,13 +28,11 @@ pub struct Held {
     pub beyond: bool,
     /// The truth: `ln(measured / skeleton)`.
     pub target: f64,
-    /// Measured seconds.
-    pub seconds: f64,
 }
 
 /// How much of each member's correction is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mix {
+pub struct Shares {
     /// Share of the pattern's own correction.
     pub own: f64,
     /// Share of the joint correction.
@@ -41,32 +41,55 @@ pub struct Mix {
     pub global: f64,
 }
 
+/// The shares of a pattern: between rows, and beyond them, where interpolations hold an edge constant.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mix {
+    /// Between rows.
+    pub inside: Shares,
+    /// Beyond the rows.
+    pub beyond: Shares,
+}
+
 /// Where the shares start from, and what too few rows leave them at.
-const PRIOR: [f64; 3] = [0.35, 0.35, 0.1];
+const PRIOR: [f64; 3] = [0.25, 0.35, 0.3];
 /// Pull towards the prior, relative to the data's own curvature, for 1000 rows.
 const PULL: f64 = 0.02;
+/// Pull of the shares inside and beyond towards the pattern's common shares.
+const PULL_APART: f64 = 0.1;
 
-impl Mix {
-    /// Interpolations only.
-    pub const NONE: Mix = Mix { own: 0.0, joint: 0.0, global: 0.0 };
-
-    /// Shares that would have served the kept-out rows best.
-    pub fn learn<'a>(held: impl Iterator<Item = &'a Held>) -> Self {
+impl Shares {
+    fn learn<'a>(held: impl Iterator<Item = &'a Held>, prior: [f64; 3], pull: impl Fn(f64) -> f64) -> Self {
         let pairs: Vec<(Vec<f64>, f64)> = held
             .map(|h| (vec![h.answers.own, h.answers.joint, h.answers.global], h.target - h.answers.base))
             .collect();
-        let pull = PULL * 1000.0 / (pairs.len() as f64).max(50.0);
-        let mut w = regression::robust_ridge(&pairs, &PRIOR, pull);
-        for share in &mut w {
-            *share = share.clamp(0.0, 1.0);
-        }
-        Self { own: w[0], joint: w[1], global: w[2] }
+        let w = regression::robust_ridge(&pairs, &prior, pull(pairs.len() as f64));
+        let share = |i: usize| w[i].clamp(0.0, 1.0);
+        Self { own: share(0), joint: share(1), global: share(2) }
+    }
+}
+
+impl Mix {
+    /// Interpolations only.
+    pub const NONE: Mix = Mix { inside: Shares::NONE, beyond: Shares::NONE };
+
+    /// Shares that would have served the kept-out rows best.
+    pub fn learn<'a, I: Iterator<Item = &'a Held> + Clone>(held: I) -> Self {
+        let all = Shares::learn(held.clone(), PRIOR, |n| PULL * 1000.0 / n.max(50.0));
+        let common = [all.own, all.joint, all.global];
+        let side =
+            |beyond: bool| Shares::learn(held.clone().filter(|h| h.beyond == beyond), common, |_| PULL_APART);
+        Self { inside: side(false), beyond: side(true) }
     }
 
     /// The mixed answer, `ln(t / skeleton)`.
-    pub fn apply(&self, a: &Answers) -> f64 {
-        a.base + self.own * a.own + self.joint * a.joint + self.global * a.global
+    pub fn apply(&self, a: &Answers, beyond: bool) -> f64 {
+        let s = if beyond { self.beyond } else { self.inside };
+        a.base + s.own * a.own + s.joint * a.joint + s.global * a.global
     }
+}
+
+impl Shares {
+    const NONE: Shares = Shares { own: 0.0, joint: 0.0, global: 0.0 };
 }
 
 /// How rows are split.
@@ -221,19 +244,27 @@ impl Exam<'_> {
                 };
                 Some(Held {
                     fold: self.fold,
+                    group: group(axes::patterns(rows.family)[pattern], &rows.coordinates[i]),
                     answers: self.members.answer(&question, &estimates, &mut scratch),
                     disagreement: estimates.disagreement(),
-                    beyond: estimates.held > 0,
+                    beyond: estimates.beyond(),
                     target: (rows.seconds[i] / reference).ln(),
-                    seconds: rows.seconds[i],
                 })
             })
             .collect()
     }
 }
 
+/// Rows that miss the same values share a group.
+fn group(mask: u8, coordinates: &[u32]) -> usize {
+    match mask {
+        0 => scatter(coordinates),
+        _ => scatter(&bits(mask).map(|axis| coordinates[axis]).collect::<Vec<_>>()),
+    }
+}
+
 /// A fixed pseudo-random number for a row, from its coordinates alone.
-fn scatter(coordinates: &[u32]) -> usize {
+pub(super) fn scatter(coordinates: &[u32]) -> usize {
     let hash = coordinates.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |h, &c| {
         let mixed = (h ^ u64::from(c)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^ (mixed >> 29)

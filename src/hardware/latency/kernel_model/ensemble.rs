@@ -202,10 +202,10 @@ impl Ensemble {
         let (log_ratio, log_sigma) = match self.anchors.estimates(at, skeleton, Exclusion::default()) {
             Some(estimates) => {
                 let answers = self.fit.members.answer(&question, &estimates, &mut Vec::new());
-                let beyond = extrapolated || estimates.held > 0;
+                let beyond = extrapolated || estimates.beyond();
                 let sigma = self.fit.spreads[pattern].log_sigma(estimates.disagreement(), beyond);
                 let octaves = if extrapolated { self.anchors.distance(at) } else { 0.0 };
-                (self.fit.mixes[pattern].apply(&answers), sigma * (1.0 + octaves))
+                (self.fit.mixes[pattern].apply(&answers, beyond), sigma * (1.0 + octaves))
             }
             None => (0.0, self.fit.spreads[pattern].log_sigma(f64::INFINITY, true)),
         };

@@ -20,11 +20,18 @@ pub struct Interpolator {
 pub struct Estimates {
     /// `ln(t / skeleton)` from each order and blend.
     pub values: Vec<f64>,
-    /// Axes on which the query lies beyond the table or next to a hole that only one side bounds.
-    pub held: u32,
+    /// Most one-sided brackets any order met (an edge of the table, or a hole at one).
+    pub most_held: u32,
+    /// Fewest one-sided brackets any order met: above zero, no order has rows on both sides.
+    pub least_held: u32,
 }
 
 impl Estimates {
+    /// No order has rows on both sides: every estimate holds an edge's value constant.
+    pub fn beyond(&self) -> bool {
+        self.least_held > 0
+    }
+
     /// Root-mean-square spread of the estimates around their mean.
     pub fn disagreement(&self) -> f64 {
         let n = self.values.len() as f64;
@@ -81,7 +88,7 @@ impl Interpolator {
             .fold(0.0, f64::max)
     }
 
-    /// `ln(t / skeleton)` of the row at exactly `query`, if there is one.
+    /// Seconds of the row at exactly `query`, if there is one.
     pub fn exact(&self, query: &Coordinates) -> Option<f64> {
         self.lattices.first()?.exact(query)
     }
@@ -89,14 +96,15 @@ impl Interpolator {
     /// All estimates at `query`, whose skeleton is `skeleton` seconds.
     pub fn estimates(&self, query: &Coordinates, skeleton: f64, exclusion: Exclusion) -> Option<Estimates> {
         let mut values = Vec::with_capacity(self.lattices.len() * BLENDS);
-        let mut held = 0;
+        let (mut most_held, mut least_held) = (0, u32::MAX);
         for lattice in &self.lattices {
             let blend = lattice.blend(query, exclusion)?;
-            held = held.max(blend.held);
+            most_held = most_held.max(blend.held);
+            least_held = least_held.min(blend.held);
             let bounded =
                 |seconds: f64| if seconds > 0.0 { (seconds / skeleton).ln() } else { blend.log_ratio };
             values.extend([blend.log_ratio, bounded(blend.raw), bounded(blend.root * blend.root)]);
         }
-        Some(Estimates { values, held })
+        Some(Estimates { values, most_held, least_held })
     }
 }

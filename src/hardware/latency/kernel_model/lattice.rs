@@ -91,14 +91,14 @@ impl Lattice {
         self.descend(0, (0, end), query, exclusion, true)
     }
 
-    /// `ln(t / skeleton)` of the row at exactly `query`.
+    /// Seconds of the row at exactly `query`.
     pub fn exact(&self, query: &Coordinates) -> Option<f64> {
         let (mut start, mut end) = (0, self.values.first()?.len());
         for (depth, &axis) in self.order.iter().enumerate() {
             let node = start + self.values[depth][start..end].binary_search(&query[axis]).ok()?;
             (start, end) = (self.first[depth][node] as usize, self.first[depth][node + 1] as usize);
         }
-        self.leaves.get(start).map(|leaf| leaf.log_ratio)
+        self.leaves.get(start).map(|leaf| leaf.seconds)
     }
 
     fn descend(

@@ -180,7 +180,7 @@ impl Question<'_> {
         out.extend(estimates.values.iter().map(|e| (e - base) as f32));
         let mask = axes::patterns(self.family)[self.pattern];
         out.extend((0..4).map(|axis| f32::from(mask >> axis & 1)));
-        out.extend([estimates.held as f32, base as f32]);
+        out.extend([estimates.most_held as f32, estimates.least_held as f32, base as f32]);
     }
 }
 
@@ -283,7 +283,7 @@ impl Members {
     /// Some tree reads a feature that questions of the family do not have (a damaged fit file).
     pub fn asks_beyond(&self, family: KernelFamily) -> bool {
         let shape = features::count(family) + 2;
-        let all = shape + Interpolator::width(family) + 6;
+        let all = shape + Interpolator::width(family) + 7;
         let within = |forest: &Forest, width: usize| forest.widest().is_none_or(|f| usize::from(f) < width);
         let forests = self.own.iter().flatten().chain([&self.joint]);
         !(within(&self.global, shape) && forests.into_iter().all(|forest| within(forest, all)))
@@ -301,14 +301,14 @@ impl Members {
         let asked = ask(rows, skeleton, anchors, axes::patterns(rows.family)[pattern], MOST);
         let held = asked.into_iter().map(|(i, estimates)| Held {
             fold: 0,
+            group: i,
             answers: Answers {
                 base: regression::dot(&estimates.values, &self.stacks[pattern]),
                 ..Answers::default()
             },
             disagreement: estimates.disagreement(),
-            beyond: estimates.held > 0,
+            beyond: estimates.beyond(),
             target: (rows.seconds[i] / skeleton[i]).ln(),
-            seconds: rows.seconds[i],
         });
         held.collect()
     }

@@ -81,7 +81,7 @@ pub fn cross_fitted(held: &[Held]) -> Vec<Miss> {
             let mix = Mix::learn(others());
             let spread = Spread::learn(others(), &mix);
             held.iter().filter(move |h| h.fold == fold).map(move |h| Miss {
-                log_error: mix.apply(&h.answers) - h.target,
+                log_error: mix.apply(&h.answers, h.beyond) - h.target,
                 log_sigma: spread.log_sigma(h.disagreement, h.beyond),
             })
         })
