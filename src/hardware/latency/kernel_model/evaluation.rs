@@ -1,6 +1,6 @@
 //! How well a profile's kernels are predicted: cross-validation, unseen rows, and `evaluation.csv`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,7 @@ pub struct Against {
 pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
     let seen: HashSet<KernelCall> = own.iter().map(|row| row.call).collect();
     let mut result = Against::default();
-    let mut by_kind: Vec<((KernelFamily, Option<DType>), Vec<Miss>)> = Vec::new();
+    let mut by_kind: BTreeMap<(KernelFamily, Option<DType>), Vec<Miss>> = BTreeMap::new();
     for row in rows {
         if seen.contains(&row.call) {
             result.seen += 1;
@@ -115,10 +115,7 @@ pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
         match model.cost(&row.call) {
             Ok(cost) => {
                 let miss = Miss { log_error: (cost.latency / row.latency).ln(), log_sigma: cost.log_sigma };
-                match by_kind.iter_mut().find(|(k, _)| *k == kind) {
-                    Some((_, misses)) => misses.push(miss),
-                    None => by_kind.push((kind, vec![miss])),
-                }
+                by_kind.entry(kind).or_default().push(miss);
             }
             Err(gap) => {
                 result.gaps += 1;
@@ -126,7 +123,6 @@ pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
             }
         }
     }
-    by_kind.sort_by_key(|(kind, _)| *kind);
     result.scores =
         by_kind.iter().filter_map(|((f, d), misses)| Score::of(*f, *d, "unseen", misses)).collect();
     result

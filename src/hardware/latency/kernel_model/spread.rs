@@ -91,7 +91,7 @@ mod tests {
     use crate::hardware::latency::kernel_model::members::Answers;
 
     fn held(i: usize, groups: usize, error: f64) -> Held {
-        let disagreement = if i % 2 == 0 { 0.01 } else { 0.1 };
+        let disagreement = if i.is_multiple_of(2) { 0.01 } else { 0.1 };
         Held {
             fold: 0,
             group: i % groups,
