@@ -116,7 +116,7 @@ fn slow(request: &Request<'_>, architecture: &Architecture, speedup: f64, tpot_m
             let ratio = child.served.output_tokens_per_s / parent.served.output_tokens_per_s;
             found.slowness = found.slowness.max(1.0 / ratio);
             found.spread = found.spread.max(child.served.latency_log_sigma);
-            found.feasible &= ratio >= speedup && child.served.tpot.ms() <= tpot_ms;
+            found.feasible &= ratio >= speedup && child.served.tpot.total().ms() <= tpot_ms;
         }
     }
     Some(found)

@@ -70,8 +70,8 @@ fn kernel_variance(served: &Served, engine_variance: f64) -> f64 {
 pub fn figure(metric: Metric, served: &Served, memory: Bytes, params: u64, parent: &ParentSpeed) -> Figure {
     let exact = |value| Figure { value, log_sigma: 0.0 };
     match metric {
-        Metric::TtftMs => Figure { value: served.ttft.ms(), log_sigma: served.ttft_log_sigma },
-        Metric::TpotMs => Figure { value: served.tpot.ms(), log_sigma: served.tpot_log_sigma },
+        Metric::TtftMs => Figure { value: served.ttft.total().ms(), log_sigma: served.ttft_log_sigma },
+        Metric::TpotMs => Figure { value: served.tpot.total().ms(), log_sigma: served.tpot_log_sigma },
         Metric::LatencyMs => Figure { value: served.latency.ms(), log_sigma: served.latency_log_sigma },
         Metric::OutputTokensPerS => {
             Figure { value: served.output_tokens_per_s, log_sigma: served.latency_log_sigma }

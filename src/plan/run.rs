@@ -198,7 +198,13 @@ impl Assembly<'_> {
     fn disagreement(&self, found: &enumeration::Candidate, evaluated: &Evaluated) -> f64 {
         let figures = |c: &ShapeCost| {
             let served = &c.served;
-            [served.ttft.0, served.tpot.0, served.output_tokens_per_s, served.latency_log_sigma, c.memory.0]
+            [
+                served.ttft.total().0,
+                served.tpot.total().0,
+                served.output_tokens_per_s,
+                served.latency_log_sigma,
+                c.memory.0,
+            ]
         };
         let slow = evaluated.predictions.iter().map(|p| ShapeCost {
             served: p.served,
@@ -233,8 +239,8 @@ impl Assembly<'_> {
         let Request { prior, recovery, .. } = self.evaluator.request;
         let costs = self.objective.costs(found.index);
         let metrics = |cost: &ShapeCost| PointMetrics {
-            ttft_ms: cost.served.ttft.ms(),
-            tpot_ms: cost.served.tpot.ms(),
+            ttft_ms: cost.served.ttft.total().ms(),
+            tpot_ms: cost.served.tpot.total().ms(),
             latency_ms: cost.served.latency.ms(),
             output_tokens_per_s: cost.served.output_tokens_per_s,
             memory_gib: cost.memory.gib(),
