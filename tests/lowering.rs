@@ -7,7 +7,7 @@ use archplan::hardware::latency::forward::{PriceError, price};
 use archplan::hardware::latency::lowering::{Op, Phase, lower};
 use archplan::hardware::latency::memory::{memory, tokens_per_sequence};
 use archplan::hardware::latency::roofline::Roofline;
-use archplan::hardware::latency::static_batch::{mean_decode_step, sample_lengths};
+use archplan::hardware::latency::static_batch::{mean_decode_step, prefill_passes, sample_lengths};
 use archplan::hardware::profile::device::{Device, Granularity, Tile};
 use archplan::hardware::profile::engine::EngineParameters;
 use archplan::model::architecture::{Architecture, LayerShape, Layers};
@@ -293,4 +293,17 @@ fn roofline_is_launch_plus_the_larger_of_compute_and_memory() {
     let seconds = (8192f64 * 8193.0 + 8192.0 * 2.0) / 4000e9 / 0.8;
     assert!((cost(memory) - (2.5 + seconds * 1e6)).abs() < 1e-6);
     assert!((cost(KernelCall::Elementwise { bytes: 0, launches: 3 }) - 7.5).abs() < 1e-9);
+}
+
+#[test]
+fn a_large_static_batch_is_prefilled_in_passes_the_engine_takes() {
+    let mut engine = EngineParameters::built_in("vllm").unwrap();
+    engine.limits.chunk_tokens = 8192;
+    let passes = |load, prompt| prefill_passes(&Workload { load, prompt, output: 10 }, &engine);
+    let prefill = |batch, tokens| Phase::Prefill { batch, tokens };
+    assert_eq!(passes(Load::Batch(64), 2048), (prefill(4, 2048), 16.0));
+    assert_eq!(passes(Load::Batch(3), 2048), (prefill(3, 2048), 1.0));
+    assert_eq!(passes(Load::Batch(5), 2048), (prefill(3, 2048), 5.0 / 3.0), "two passes of two and a half");
+    assert_eq!(passes(Load::Batch(2), 100_000), (prefill(1, 100_000), 2.0));
+    assert_eq!(passes(Load::Concurrency(64), 2048), (prefill(1, 2048), 1.0));
 }

@@ -81,7 +81,8 @@ fn the_closed_form_agrees_with_playing_every_step() {
         ((20.0, 5.0), (10.0, 2.0), (1, 512, 100)),
     ];
     for ((pg, po), (dg, d_other), (concurrency, prompt, output)) in cases {
-        let steps = StepTimes { layers: 10, prefill: pass(pg, po), decode: pass(dg, d_other) };
+        let steps =
+            StepTimes { layers: 10, prefill_passes: 1.0, prefill: pass(pg, po), decode: pass(dg, d_other) };
         let workload = closed_loop(concurrency, prompt, output);
         let served = serve(&steps, &kernels_only(), &workload, concurrency);
         let (tpot, rate) = simulate(&steps, &workload);
@@ -94,7 +95,8 @@ fn the_closed_form_agrees_with_playing_every_step() {
 
 #[test]
 fn requests_that_memory_does_not_hold_wait_for_a_slot() {
-    let steps = StepTimes { layers: 10, prefill: pass(100.0, 10.0), decode: pass(20.0, 5.0) };
+    let steps =
+        StepTimes { layers: 10, prefill_passes: 1.0, prefill: pass(100.0, 10.0), decode: pass(20.0, 5.0) };
     let workload = closed_loop(64, 1024, 1024);
     let all = serve(&steps, &kernels_only(), &workload, 64);
     let half = serve(&steps, &kernels_only(), &workload, 32);
@@ -111,7 +113,8 @@ fn requests_that_memory_does_not_hold_wait_for_a_slot() {
 
 #[test]
 fn a_static_batch_is_one_prefill_and_its_decode_steps() {
-    let steps = StepTimes { layers: 10, prefill: pass(100.0, 10.0), decode: pass(20.0, 5.0) };
+    let steps =
+        StepTimes { layers: 10, prefill_passes: 1.0, prefill: pass(100.0, 10.0), decode: pass(20.0, 5.0) };
     let workload = Workload { load: Load::Batch(8), prompt: 100, output: 51 };
     let served = serve(&steps, &kernels_only(), &workload, 8);
     assert!((served.latency.ms() - (110.0 + 50.0 * 25.0)).abs() < 1e-9);
@@ -125,7 +128,8 @@ fn served_strategy() -> impl Strategy<Value = (StepTimes, Workload, &'static str
     let work = (1u64..500, 1u64..20_000, 1u64..4000);
     (times, work, prop::sample::select(vec!["vllm", "trtllm", "sglang", "vllm-ascend", "mindie", "none"]))
         .prop_map(|((a, b, c, d), (concurrency, prompt, output), engine)| {
-            let steps = StepTimes { layers: 32, prefill: pass(a, b), decode: pass(c, d) };
+            let steps =
+                StepTimes { layers: 32, prefill_passes: 1.0, prefill: pass(a, b), decode: pass(c, d) };
             (steps, closed_loop(concurrency, prompt, output), engine)
         })
 }
@@ -161,7 +165,7 @@ fn synthetic(engines: &[EngineParameters]) -> Vec<Observation> {
             decode.quantised_gemm = Seconds::from_ms(size * 0.25);
             let mut prefill = pass(0.5, 5.0 + prompt as f64 / 400.0);
             prefill.quantised_gemm = Seconds::from_ms(size * prompt as f64 / 800.0);
-            let steps = StepTimes { layers: 80, prefill, decode };
+            let steps = StepTimes { layers: 80, prefill_passes: 1.0, prefill, decode };
             let workload = closed_loop(concurrency, prompt, output);
             let served = serve(&steps, engine, &workload, concurrency);
             let figures = [Metric::Ttft, Metric::Tpot].map(|m| (m, m.predicted(&served, &workload))).to_vec();

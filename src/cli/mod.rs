@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 infeasible.
 
+mod costs;
+mod evaluate_serving;
 mod models;
 mod predict;
 mod profiles;
@@ -49,6 +51,8 @@ pub struct Global {
 enum Command {
     /// List the built-in models and show what a config.json describes
     Models(models::Args),
+    /// Compare predictions with measured serving runs
+    EvaluateServing(evaluate_serving::Args),
     /// Predict latency, throughput and memory of one model in one shape
     Predict(predict::Args),
     /// List, show, check and evaluate hardware profiles
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
     start_log(&arguments.global);
     let outcome = match &arguments.command {
         Command::Models(args) => models::run(args, &arguments.global),
+        Command::EvaluateServing(args) => evaluate_serving::run(args, &arguments.global),
         Command::Predict(args) => predict::run(args, &arguments.global),
         Command::Profiles(args) => profiles::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),

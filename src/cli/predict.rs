@@ -4,7 +4,6 @@ use archplan::estimate::Estimate;
 use archplan::hardware::latency::forward::PassCost;
 use archplan::hardware::latency::memory::Memory;
 use archplan::hardware::latency::prediction::{Machine, PredictError, Prediction, predict};
-use archplan::hardware::latency::roofline::Roofline;
 use archplan::hardware::profile::engine::{self, EngineParameters};
 use archplan::hardware::profile::registry::Profiles;
 use archplan::model::architecture::Architecture;
@@ -16,7 +15,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Failure, Global};
+use crate::cli::{Failure, Global, costs};
 
 /// Arguments of `archplan predict`.
 #[derive(clap::Args, Debug)]
@@ -137,7 +136,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let workload = Workload { load, prompt: args.prompt, output: args.output };
     let (tp, dtype, kv_dtype) = (args.tp, args.dtype, args.kv_dtype);
     let deployment = Deployment { engine: engine.name.clone(), tp, dtype, kv_dtype };
-    let costs = Roofline::of(&profile);
+    let costs = costs::of(&profile, &[dtype], &[kv_dtype])?;
     let machine = Machine { costs: &costs, hbm: profile.device.hbm, engine: &engine };
     let prediction =
         predict(machine, &spec, &architecture, &deployment, &workload).map_err(|error| match error {
@@ -258,14 +257,47 @@ impl Request<'_> {
             table.add_row([name.to_string(), three_digits(e.value), interval, e.source.to_string()]);
         }
         println!("{table}\n");
+        print_parts(prediction, self.workload.load);
         print_pass("Prefill kernels", &prediction.prefill, prediction.prefill_time);
         print_pass("Decode step kernels", &prediction.decode, prediction.decode_time);
         print_memory(&prediction.memory);
     }
 }
 
-fn parts(parts: &[(&str, Seconds)]) -> Value {
-    parts.iter().map(|(key, time)| (key.to_string(), json!(time.ms()))).collect::<Map<_, _>>().into()
+type Part = (&'static str, Seconds);
+
+/// What the two times are made of.
+fn parts(prediction: &Prediction) -> ([Part; 5], [Part; 5]) {
+    let (ttft, tpot) = (&prediction.served.ttft, &prediction.served.tpot);
+    let first = [
+        ("own_prefill_ms", ttft.own_prefill),
+        ("prefills_ahead_ms", ttft.prefills_ahead),
+        ("decode_steps_ms", ttft.decode_steps),
+        ("host_ms", ttft.host),
+        ("slot_ms", ttft.slot),
+    ];
+    let step = [
+        ("kernels_ms", tpot.kernels),
+        ("slowdown_ms", tpot.slowdown),
+        ("host_ms", tpot.host),
+        ("prefills_of_others_ms", tpot.prefills_of_others),
+        ("shared_steps_ms", tpot.shared_steps),
+    ];
+    (first, step)
+}
+
+fn print_parts(prediction: &Prediction, load: Load) {
+    let (first, step) = parts(prediction);
+    let names = match load {
+        Load::Batch(_) => ["Prefill", "Decode step"],
+        Load::Concurrency(_) => ["Time to first token", "Time per output token"],
+    };
+    for (name, parts) in names.iter().zip([first, step]) {
+        let shown = parts.iter().filter(|(_, time)| *time != Seconds::ZERO);
+        let named = |(key, time): &Part| format!("{} {time}", key.trim_end_matches("_ms").replace('_', " "));
+        println!("{name} = {}", shown.map(named).collect::<Vec<_>>().join(" + "));
+    }
+    println!();
 }
 
 fn breakdown(prediction: &Prediction, load: Load) -> Value {
@@ -305,22 +337,13 @@ fn breakdown(prediction: &Prediction, load: Load) -> Value {
         })
     };
     let memory = &prediction.memory;
-    let (ttft, tpot) = (&prediction.served.ttft, &prediction.served.tpot);
+    let object = |parts: [Part; 5]| -> Map<_, _> {
+        parts.iter().map(|(key, time)| (key.to_string(), json!(time.ms()))).collect()
+    };
+    let (ttft, tpot) = parts(prediction);
     json!({
-        (first): parts(&[
-            ("own_prefill_ms", ttft.own_prefill),
-            ("prefills_ahead_ms", ttft.prefills_ahead),
-            ("decode_steps_ms", ttft.decode_steps),
-            ("host_ms", ttft.host),
-            ("slot_ms", ttft.slot),
-        ]),
-        (step): parts(&[
-            ("kernels_ms", tpot.kernels),
-            ("slowdown_ms", tpot.slowdown),
-            ("host_ms", tpot.host),
-            ("prefills_of_others_ms", tpot.prefills_of_others),
-            ("shared_steps_ms", tpot.shared_steps),
-        ]),
+        (first): object(ttft),
+        (step): object(tpot),
         "prefill_pass": pass(&prediction.prefill, prediction.prefill_time),
         "decode_pass": pass(&prediction.decode, prediction.decode_time),
         "memory": {

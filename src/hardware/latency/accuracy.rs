@@ -6,12 +6,12 @@ use argmin::core::Error;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::hardware::latency::calibration::{Observation, fit, log_errors};
+use crate::hardware::latency::calibration::{Observation, fit, log_errors, transfer};
 use crate::hardware::latency::cost::{KernelCosts, Z90};
 use crate::hardware::latency::prediction::{Machine, predict};
 use crate::hardware::latency::serving::serve;
 use crate::hardware::latency::validation::{Metric, Run};
-use crate::hardware::profile::engine::{EngineParameters, Residuals};
+use crate::hardware::profile::engine::EngineParameters;
 use crate::model::cards;
 use crate::model::workload::{Deployment, Load};
 use crate::units::Bytes;
@@ -191,86 +191,28 @@ fn held_out_residuals(
     Ok(parts.into_iter().flatten().collect())
 }
 
-/// Every engine with the parameters that one engine behind all the runs would have.
-///
-/// # Errors
-/// When the solver fails.
-pub fn transfer(
-    engines: &[EngineParameters],
-    observations: &[&Observation],
-) -> Result<Vec<EngineParameters>, Error> {
-    let Some(first) = engines.first() else { return Ok(Vec::new()) };
-    let rename = |o: &&Observation| {
-        let mut observation = (*o).clone();
-        observation.run.engine = first.name.clone();
-        observation
-    };
-    let pooled: Vec<Observation> = observations.iter().map(rename).collect();
-    let pooled: Vec<&Observation> = pooled.iter().collect();
-    let fitted = fit(std::slice::from_ref(first), &pooled)?;
-    let give = |engine: &EngineParameters| {
-        let mut engine = engine.clone();
-        if let Some(source) = fitted.first() {
-            (engine.overheads, engine.queueing) = (source.overheads, source.queueing);
-        }
-        engine
-    };
-    Ok(engines.iter().map(give).collect())
-}
-
-/// Spread of the residuals left out under some schemes: the standard deviation of a normal distribution with
-/// the same 90th percentile.
-fn held_out_spread(
-    observations: &[Observation],
-    engines: &[EngineParameters],
-    schemes: &[LeftOut],
-    metric: Metric,
-) -> Result<f64, Error> {
-    let mut errors = Vec::new();
-    for &scheme in schemes {
-        let residuals = held_out_residuals(observations, engines, scheme)?;
-        errors.extend(residuals.iter().filter(|r| r.metric == metric).map(|r| r.log_error.abs()));
-    }
-    Ok(quantile(&mut errors, 0.9) / Z90)
-}
-
 /// The engines that have runs.
 pub fn with_runs(engines: &[EngineParameters], observations: &[Observation]) -> Vec<EngineParameters> {
     let has_runs = |engine: &&EngineParameters| observations.iter().any(|o| o.run.engine == engine.name);
     engines.iter().filter(has_runs).cloned().collect()
 }
 
-/// Fits anew: engines with runs on their own, SGLang (which has none) as the engine that would stand behind all
-/// runs together. Spreads are those of the runs left out; numbers are rounded to four digits.
+/// Absolute logarithmic errors of one figure on runs left out under some schemes.
 ///
 /// # Errors
 /// When the solver fails.
-pub fn refit(
-    engines: &[EngineParameters],
+pub fn held_out_errors(
     observations: &[Observation],
-) -> Result<Vec<EngineParameters>, Error> {
-    let seen = unconstrained(observations);
-    let references: Vec<&Observation> = seen.iter().collect();
-    let with_runs = with_runs(engines, &seen);
-    let spread = |schemes: &[LeftOut], metric| held_out_spread(&seen, &with_runs, schemes, metric);
-    let within = [LeftOut::TensorParallel, LeftOut::Lengths, LeftOut::Concurrency];
-    // The time per token transfers between engines; the wait for the first one is the engine's own.
-    let own = Residuals {
-        ttft_log_sigma: spread(&within, Metric::Ttft)?,
-        tpot_log_sigma: spread(&LeftOut::ALL, Metric::Tpot)?,
-    };
-    let foreign = Residuals {
-        ttft_log_sigma: spread(&[LeftOut::Engine], Metric::Ttft)?,
-        tpot_log_sigma: spread(&[LeftOut::Engine], Metric::Tpot)?,
-    };
-    let mut fitted = fit(&with_runs, &references)?;
-    fitted.iter_mut().for_each(|engine| engine.residuals = own);
-    let without: Vec<EngineParameters> = engines.iter().filter(|e| e.name == "sglang").cloned().collect();
-    let mut pooled = transfer(&without, &references)?;
-    pooled.iter_mut().for_each(|engine| engine.residuals = foreign);
-    fitted.extend(pooled);
-    fitted.iter_mut().for_each(EngineParameters::round);
-    Ok(fitted)
+    engines: &[EngineParameters],
+    schemes: &[LeftOut],
+    metric: Metric,
+) -> Result<Vec<f64>, Error> {
+    let mut errors = Vec::new();
+    for &scheme in schemes {
+        let residuals = held_out_residuals(observations, engines, scheme)?;
+        errors.extend(residuals.iter().filter(|r| r.metric == metric).map(|r| r.log_error.abs()));
+    }
+    Ok(errors)
 }
 
 fn summarise(residuals: &[Residual]) -> Vec<Score> {
@@ -304,7 +246,7 @@ fn score([engine, model, profile]: [String; 3], metric: Metric, residuals: &[&Re
 }
 
 /// Quantile with linear interpolation between order statistics; 0 of nothing.
-fn quantile(values: &mut [f64], q: f64) -> f64 {
+pub fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let position = q * values.len().saturating_sub(1) as f64;
     let (low, high) = (values.get(position.floor() as usize), values.get(position.ceil() as usize));

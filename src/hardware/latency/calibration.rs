@@ -166,6 +166,33 @@ pub fn fit(
     Ok(fitted)
 }
 
+/// Every engine with the parameters that one engine behind all the runs would have.
+///
+/// # Errors
+/// When the solver fails.
+pub fn transfer(
+    engines: &[EngineParameters],
+    observations: &[&Observation],
+) -> Result<Vec<EngineParameters>, Error> {
+    let Some(first) = engines.first() else { return Ok(Vec::new()) };
+    let rename = |o: &&Observation| {
+        let mut observation = (*o).clone();
+        observation.run.engine = first.name.clone();
+        observation
+    };
+    let pooled: Vec<Observation> = observations.iter().map(rename).collect();
+    let pooled: Vec<&Observation> = pooled.iter().collect();
+    let fitted = fit(std::slice::from_ref(first), &pooled)?;
+    let give = |engine: &EngineParameters| {
+        let mut engine = engine.clone();
+        if let Some(source) = fitted.first() {
+            (engine.overheads, engine.queueing) = (source.overheads, source.queueing);
+        }
+        engine
+    };
+    Ok(engines.iter().map(give).collect())
+}
+
 fn minimise(problem: Problem<'_>, start: Vec<f64>) -> Result<(f64, Vec<f64>), Error> {
     let corner = |i: usize| {
         let mut corner = start.clone();

@@ -115,6 +115,12 @@ impl PassCost {
         Ok(Self { lines: ops.iter().map(line).collect::<Result<_, GapError>>()? })
     }
 
+    /// So many passes alike.
+    pub fn times(mut self, passes: f64) -> Self {
+        self.lines.iter_mut().for_each(|line| line.latency = line.latency * passes);
+        self
+    }
+
     /// Sum of the lines.
     pub fn total(&self) -> Seconds {
         self.lines.iter().map(|line| line.latency).sum()

@@ -11,6 +11,7 @@ pub mod lowering;
 pub mod memo;
 pub mod memory;
 pub mod prediction;
+pub mod refit;
 pub mod roofline;
 pub mod serving;
 pub mod static_batch;

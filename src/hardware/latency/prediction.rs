@@ -3,10 +3,9 @@
 use crate::estimate::{Estimate, Source};
 use crate::hardware::latency::cost::{KernelCosts, Z90};
 use crate::hardware::latency::forward::{PassCost, PriceError, price};
-use crate::hardware::latency::lowering::Phase;
 use crate::hardware::latency::memory::{Memory, memory};
 use crate::hardware::latency::serving::{PassTimes, Served, StepTimes, decode_time, prefill_time, serve};
-use crate::hardware::latency::static_batch::mean_decode_step;
+use crate::hardware::latency::static_batch::{mean_decode_step, prefill_passes};
 use crate::hardware::profile::engine::{EngineParameters, Origin};
 use crate::model::architecture::Architecture;
 use crate::model::spec::ModelSpec;
@@ -134,20 +133,21 @@ pub fn predict(
     let Machine { costs, hbm, engine } = machine;
     tensor_parallel::check(spec, architecture, deployment.tp).map_err(PriceError::TensorParallel)?;
     let memory = memory(spec, architecture, deployment, workload, hbm, engine);
-    let (prefills, in_flight) = match workload.load {
-        Load::Batch(n) => (n, n),
-        Load::Concurrency(n) => (1, n.min(memory.max_sequences())),
+    let in_flight = match workload.load {
+        Load::Batch(n) => n,
+        Load::Concurrency(n) => n.min(memory.max_sequences()),
     };
     if in_flight == 0 {
         return Err(PredictError::DoesNotFit(Box::new(memory)));
     }
-    let phase = Phase::Prefill { batch: prefills, tokens: workload.prompt };
-    let prefill = price(costs, spec, architecture, deployment, phase)?;
+    let (phase, prefill_passes) = prefill_passes(workload, engine);
+    let prefill = price(costs, spec, architecture, deployment, phase)?.times(prefill_passes);
     let lengths = (in_flight, workload.prompt, workload.output);
     let decode = mean_decode_step(costs, spec, architecture, deployment, lengths)?;
     let steps = StepTimes {
         layers: architecture.depth(),
         prefill: pass_times(&prefill),
+        prefill_passes,
         decode: pass_times(&decode),
     };
     Ok(Prediction {

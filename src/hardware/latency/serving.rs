@@ -10,6 +10,8 @@
 //!
 //! Deliberately absent: open-loop arrival (a request rate), priorities, prefix caching, speculative decoding.
 
+use std::ops::Mul;
+
 use serde::Serialize;
 
 use crate::hardware::kernel::KernelCall;
@@ -46,6 +48,18 @@ impl PassTimes {
     }
 }
 
+impl Mul<f64> for PassTimes {
+    type Output = Self;
+    fn mul(self, passes: f64) -> Self {
+        Self {
+            gemm: self.gemm * passes,
+            quantised_gemm: self.quantised_gemm * passes,
+            other: self.other * passes,
+            spread: self.spread * passes,
+        }
+    }
+}
+
 /// The priced passes behind a prediction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepTimes {
@@ -53,6 +67,8 @@ pub struct StepTimes {
     pub layers: u64,
     /// One prefill: of one request in a closed loop, of the whole batch in a static one.
     pub prefill: PassTimes,
+    /// Passes that prefill takes.
+    pub prefill_passes: f64,
     /// Mean decode step of all sequences over the growing cache.
     pub decode: PassTimes,
 }
@@ -124,7 +140,7 @@ pub struct Served {
 pub fn prefill_time(steps: &StepTimes, engine: &EngineParameters) -> Seconds {
     let linear = steps.prefill.gemm + steps.prefill.quantised_gemm;
     let kernels = linear * engine.overheads.prefill_gemm_slowdown + steps.prefill.other;
-    kernels.max(engine.overheads.prefill_floor(steps.layers))
+    kernels.max(engine.overheads.prefill_floor(steps.layers) * steps.prefill_passes)
 }
 
 /// Wall time of a decode step of `sequences` sequences with no prefill in it.

@@ -9,9 +9,26 @@ use std::collections::BTreeMap;
 use crate::hardware::latency::cost::KernelCosts;
 use crate::hardware::latency::forward::{Line, PassCost, PriceError};
 use crate::hardware::latency::lowering::{Phase, lower};
+use crate::hardware::profile::engine::EngineParameters;
 use crate::model::architecture::Architecture;
 use crate::model::spec::ModelSpec;
-use crate::model::workload::Deployment;
+use crate::model::workload::{Deployment, Load, Workload};
+
+/// How the prompts of a workload are prefilled: one pass, and how many like it.
+///
+/// A closed loop prefills one request at a time. A static batch is cut into passes of equal size that respect the
+/// engine's limit of tokens per pass; a prompt longer than that is priced as one pass.
+pub fn prefill_passes(workload: &Workload, engine: &EngineParameters) -> (Phase, f64) {
+    let tokens = workload.prompt;
+    match workload.load {
+        Load::Concurrency(_) => (Phase::Prefill { batch: 1, tokens }, 1.0),
+        Load::Batch(sequences) => {
+            let most = (engine.limits.chunk_tokens / tokens.max(1)).max(1);
+            let batch = sequences.div_ceil(sequences.div_ceil(most).max(1)).max(1);
+            (Phase::Prefill { batch, tokens }, sequences as f64 / batch as f64)
+        }
+    }
+}
 
 /// Stretches the output is cut into.
 pub const STRATA: u64 = 8;

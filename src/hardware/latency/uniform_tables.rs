@@ -17,7 +17,7 @@ use crate::hardware::latency::lowering::{Pass, Phase, shard};
 use crate::hardware::latency::memory::{inner_width, pass_tokens, tokens_per_sequence};
 use crate::hardware::latency::prediction::{Machine, PredictError, check_workload};
 use crate::hardware::latency::serving::{PassTimes, Served, StepTimes, serve};
-use crate::hardware::latency::static_batch::sample_lengths;
+use crate::hardware::latency::static_batch::{prefill_passes, sample_lengths};
 use crate::hardware::profile::engine::EngineParameters;
 use crate::model::architecture::{Architecture, LayerShape};
 use crate::model::counts;
@@ -188,6 +188,7 @@ pub struct UniformTables {
     head_counts: usize,
     ffn_widths: usize,
     kinds: Kinds,
+    prefill_passes: f64,
     pass_tokens: f64,
     logits: f64,
     reserve: f64,
@@ -319,10 +320,8 @@ impl UniformTables {
             let checked = tensor_parallel::check(spec, &architecture, deployment.tp);
             checked.map_err(|error| PredictError::Price(PriceError::TensorParallel(error)))?;
         }
-        let (prefills, sequences) = match workload.load {
-            Load::Batch(n) => (n, n),
-            Load::Concurrency(n) => (1, n),
-        };
+        let (Load::Batch(sequences) | Load::Concurrency(sequences)) = workload.load;
+        let (prefill, prefill_passes) = prefill_passes(workload, machine.engine);
         let kinds = Kinds::of(spec)?;
         let lengths = sample_lengths(workload.prompt, workload.output);
         let builder = Builder {
@@ -332,7 +331,7 @@ impl UniformTables {
             workload,
             head_dim: axes.head_dim,
             kinds: &kinds,
-            prefill: Phase::Prefill { batch: prefills, tokens: workload.prompt },
+            prefill,
             decode: lengths.into_iter().map(|kv_len| Phase::Decode { batch: sequences, kv_len }).collect(),
         };
         let cells = || -> Result<_, GapError> {
@@ -371,6 +370,7 @@ impl UniformTables {
             hidden,
             head_counts: axes.heads.len(),
             ffn_widths: axes.ffn.len(),
+            prefill_passes,
             pass_tokens: pass_tokens(workload, machine.engine),
             logits: sequences as f64 * spec.vocab_size as f64 * DType::F32.bytes(),
             reserve: machine.engine.reserve().0,
@@ -399,7 +399,8 @@ impl UniformTables {
         let n = layers as f64;
         let steps = StepTimes {
             layers,
-            prefill: sum(&heads.prefill, &ffn.prefill, &outside.prefill, n, kinds),
+            prefill: sum(&heads.prefill, &ffn.prefill, &outside.prefill, n, kinds) * self.prefill_passes,
+            prefill_passes: self.prefill_passes,
             decode: sum(&heads.decode, &ffn.decode, &outside.decode, n, kinds),
         };
         let weights = n * (heads.weights + ffn.weights) + outside.weights;
