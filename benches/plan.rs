@@ -1,9 +1,9 @@
-//! A whole request on measured tables, and its enumeration alone: Qwen3-32B at multiple 128 on h200_sxm.
+//! A single prediction and a whole request on measured tables: Qwen3-32B at multiple 128 on h200_sxm.
 
 use std::hint::black_box;
 
 use archplan::hardware::latency::kernel_model::device_model::KernelModel;
-use archplan::hardware::latency::prediction::Machine;
+use archplan::hardware::latency::prediction::{Machine, predict};
 use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::engine::EngineParameters;
 use archplan::model::cards;
@@ -17,7 +17,7 @@ use archplan::search::space::options::SpaceOptions;
 use archplan::units::DType;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-fn whole_request(c: &mut Criterion) {
+fn requests(c: &mut Criterion) {
     let profile = HardwareProfile::builtin("h200_sxm").expect("a built-in profile");
     let model = KernelModel::open(&profile, &[DType::Bf16], &[DType::Bf16]).expect("a sound profile");
     let engine = EngineParameters::built_in("vllm").expect("a built-in engine");
@@ -43,6 +43,10 @@ fn whole_request(c: &mut Criterion) {
     };
     let size = request.search_space().expect("a sound space").size();
     let mut group = c.benchmark_group("plan");
+    let Target { deployment, .. } = &request.targets[0];
+    group.bench_function("predict qwen3-32b on h200_sxm, concurrency 32", |b| {
+        b.iter(|| predict(machine, &spec, black_box(&spec.architecture), deployment, &request.workloads[0]));
+    });
     group.sample_size(10).throughput(Throughput::Elements(size));
     group.bench_function(format!("search {size} shapes of qwen3-32b on h200_sxm"), |b| {
         b.iter(|| run::search(black_box(&request)).expect("a plan"));
@@ -50,5 +54,5 @@ fn whole_request(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, whole_request);
+criterion_group!(benches, requests);
 criterion_main!(benches);

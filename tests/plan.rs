@@ -1,12 +1,14 @@
 //! The facade against predicting every shape in full, several targets at once, and requests that have no answer.
 //!
-//! Kernel prices are those of real devices' rooflines made uneven: up to 40 % dearer and of very different spread from
-//! one call to the next, so that no axis is monotone and nothing is hidden by smoothness.
+//! Kernel prices are the measured tables' once; elsewhere they are those of real devices' rooflines made uneven: up to
+//! 40 % dearer and of very different spread from one call to the next, so that no axis is monotone and nothing is
+//! hidden by smoothness.
 
 use std::sync::LazyLock;
 
 use archplan::hardware::kernel::KernelCall;
 use archplan::hardware::latency::cost::{GapError, KernelCost, KernelCosts};
+use archplan::hardware::latency::kernel_model::device_model::KernelModel;
 use archplan::hardware::latency::prediction::{Machine, predict};
 use archplan::hardware::latency::roofline::Roofline;
 use archplan::hardware::profile::HardwareProfile;
@@ -54,7 +56,7 @@ static QWEN3_8B: LazyLock<ModelSpec> = LazyLock::new(|| cards::find("qwen3-8b").
 const BATCH: Workload = Workload { load: Load::Batch(16), prompt: 1024, output: 256 };
 const SERVING: Workload = Workload { load: Load::Concurrency(32), prompt: 1024, output: 512 };
 
-fn target(device: &'static Device, tp: u64) -> Target<'static> {
+fn target<'a>(device: &'static Device, tp: u64) -> Target<'a> {
     let (dtype, kv_dtype) = (DType::Bf16, DType::Bf16);
     Target {
         profile: profile_record(&device.profile),
@@ -64,11 +66,7 @@ fn target(device: &'static Device, tp: u64) -> Target<'static> {
 }
 
 /// Qwen3-8B in a space of a few hundred shapes.
-fn request(
-    targets: Vec<Target<'static>>,
-    workloads: &[Workload],
-    budgets: &[(Metric, &str)],
-) -> Request<'static> {
+fn request<'a>(targets: Vec<Target<'a>>, workloads: &[Workload], budgets: &[(Metric, &str)]) -> Request<'a> {
     let mut space = SpaceOptions::default();
     space.set_multiples("hidden=512,ffn=2048,q_heads=8,layers=4").unwrap();
     space.set_bounds("kv_heads=6..8").unwrap();
@@ -158,6 +156,17 @@ fn a_static_batch_on_one_device() {
     assert!(plan.search.optimality.starts_with("proven by enumeration of "));
     let read: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!(read, plan);
+}
+
+#[test]
+fn serving_on_measured_tables() {
+    let profile = &H200.profile;
+    let model = KernelModel::open(profile, &[DType::Bf16], &[DType::Bf16]).unwrap();
+    let mut target = target(&H200, 1);
+    target.machine = Machine { costs: &model, ..target.machine };
+    let request = request(vec![target], &[SERVING], &[(Metric::Speedup, "1.25x"), (Metric::TpotMs, "20ms")]);
+    let plan = assert_same_as_predicting_every_shape(&request, 1.25, 20.0);
+    assert!(plan.finalists.iter().all(|f| f.disagreement_percent < 1e-9));
 }
 
 #[test]
