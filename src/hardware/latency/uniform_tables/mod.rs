@@ -8,26 +8,26 @@
 //! A shape whose memory does not hold every sequence asked for is priced as if it did and marked as not fitting
 //! (the slow path would queue instead).
 
+mod cells;
+
 use rayon::prelude::*;
 
-use crate::hardware::kernel::KernelCall;
 use crate::hardware::latency::cost::GapError;
 use crate::hardware::latency::forward::{PriceError, combined_spread};
-use crate::hardware::latency::lowering::{Pass, Phase, shard};
-use crate::hardware::latency::memory::{inner_width, pass_tokens, tokens_per_sequence};
+use crate::hardware::latency::lowering::Phase;
+use crate::hardware::latency::memory::pass_tokens;
 use crate::hardware::latency::prediction::{Machine, PredictError, check_workload};
 use crate::hardware::latency::serving::{PassTimes, Served, StepTimes, serve};
 use crate::hardware::latency::static_batch::{prefill_passes, sample_lengths};
+use crate::hardware::latency::uniform_tables::cells::{
+    Attention, Block, Builder, Entry, HeadsEntry, KINDS, Kinds, Part, ffn_only, heads_only,
+};
 use crate::hardware::profile::engine::EngineParameters;
 use crate::model::architecture::{Architecture, LayerShape};
-use crate::model::counts;
 use crate::model::spec::ModelSpec;
 use crate::model::tensor_parallel;
 use crate::model::workload::{Deployment, Load, Workload};
 use crate::units::{Bytes, DType, Seconds};
-
-/// Kinds of attention (full, windowed) a model may mix.
-const KINDS: usize = 2;
 
 /// The values of each axis.
 #[derive(Clone, Copy, Debug)]
@@ -69,106 +69,6 @@ pub enum TablesError {
     },
 }
 
-/// Sums over the ops of one part of a pass: times in seconds, `sum a` and `sum a^2` of their absolute spreads.
-#[derive(Clone, Copy, Debug, Default)]
-struct Part {
-    times: PassTimes,
-    spread: f64,
-    squares: f64,
-}
-
-impl Part {
-    fn of(machine: Machine<'_>, calls: &[(&'static str, KernelCall)]) -> Result<Self, GapError> {
-        let mut part = Part::default();
-        for (_, call) in calls {
-            let cost = machine.costs.cost(call)?;
-            *part.times.share_of(call) += cost.latency;
-            let spread = cost.latency.0 * cost.log_sigma;
-            part.spread += spread;
-            part.squares += spread * spread;
-        }
-        Ok(part)
-    }
-
-    /// Two blocks of one layer.
-    fn beside(self, o: &Part) -> Part {
-        Part {
-            times: PassTimes {
-                gemm: self.times.gemm + o.times.gemm,
-                quantised_gemm: self.times.quantised_gemm + o.times.quantised_gemm,
-                other: self.times.other + o.times.other,
-                spread: Seconds::ZERO,
-            },
-            spread: self.spread + o.spread,
-            squares: self.squares + o.squares,
-        }
-    }
-}
-
-/// Mean time and absolute spread of the attention kernel of each kind.
-type Attention = [(f64, f64); KINDS];
-
-/// One phase's share of an attention block.
-#[derive(Clone, Copy, Debug, Default)]
-struct Block {
-    linear: Part,
-    attention: Attention,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct HeadsEntry {
-    prefill: Block,
-    decode: Block,
-    weights: f64,
-    params: u64,
-    kv_per_sequence: [f64; KINDS],
-    inner: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    prefill: Part,
-    decode: Part,
-    weights: f64,
-    params: u64,
-    inner: u64,
-}
-
-/// Layers of each kind of attention among the first `n`.
-#[derive(Clone, Debug)]
-struct Kinds {
-    windows: Vec<Option<u64>>,
-    prefix: Vec<[u64; KINDS]>,
-}
-
-impl Kinds {
-    fn of(spec: &ModelSpec) -> Result<Self, TablesError> {
-        let pattern = if spec.window_pattern.is_empty() { &[None][..] } else { &spec.window_pattern };
-        let mut windows: Vec<Option<u64>> = Vec::new();
-        let mut prefix = vec![[0; KINDS]];
-        for window in pattern {
-            let kind = windows.iter().position(|w| w == window).unwrap_or_else(|| {
-                windows.push(*window);
-                windows.len() - 1
-            });
-            let mut counts = prefix.last().copied().unwrap_or_default();
-            if let Some(count) = counts.get_mut(kind) {
-                *count += 1;
-            }
-            prefix.push(counts);
-        }
-        let found = windows.len();
-        if found > KINDS { Err(TablesError::Windows { found }) } else { Ok(Self { windows, prefix }) }
-    }
-
-    fn counts(&self, layers: u64) -> [f64; KINDS] {
-        let period = self.prefix.len() as u64 - 1;
-        let (whole, rest) = (layers / period, (layers % period) as usize);
-        let (all, part) = (self.prefix[period as usize], self.prefix[rest]);
-        std::array::from_fn(|kind| (whole * all[kind] + part[kind]) as f64)
-    }
-}
-
 /// What is known of a shape once hidden size and heads are.
 #[derive(Clone, Copy, Debug)]
 pub struct Slice {
@@ -193,111 +93,6 @@ pub struct UniformTables {
     logits: f64,
     reserve: f64,
     budget: f64,
-}
-
-/// What every cell of the tables is built from.
-struct Builder<'a> {
-    machine: Machine<'a>,
-    spec: &'a ModelSpec,
-    deployment: &'a Deployment,
-    workload: &'a Workload,
-    head_dim: u64,
-    kinds: &'a Kinds,
-    prefill: Phase,
-    decode: Vec<Phase>,
-}
-
-impl<'a> Builder<'a> {
-    fn pass(&self, phase: Phase, hidden: u64) -> Pass<'a> {
-        Pass { spec: self.spec, deployment: self.deployment, phase, hidden, head_dim: self.head_dim }
-    }
-
-    /// Any of the decode phases: all ops but attention cost the same in each.
-    fn a_decode(&self) -> Phase {
-        self.decode.first().copied().unwrap_or(self.prefill)
-    }
-
-    /// Weight bytes and parameters of one layer, or of what lies outside the layers (`layers` = 0).
-    fn weights(&self, layers: u64, hidden: u64, shape: LayerShape) -> (f64, u64) {
-        let LayerShape { ffn, q_heads, kv_heads } = shape;
-        let architecture = Architecture::uniform(layers, hidden, ffn, q_heads, kv_heads, self.head_dim);
-        let Deployment { tp, dtype, .. } = *self.deployment;
-        let bytes = counts::weight_bytes_on_device(self.spec, &architecture, dtype, tp);
-        (bytes.0, counts::parameters(self.spec, &architecture).total())
-    }
-
-    fn layer_weights(&self, hidden: u64, shape: LayerShape) -> (f64, u64) {
-        let (with, without) = (self.weights(1, hidden, shape), self.weights(0, hidden, shape));
-        (with.0 - without.0, with.1 - without.1)
-    }
-
-    fn attention(&self, phases: &[Phase], shape: LayerShape) -> Result<Attention, GapError> {
-        let shard = shard(shape, self.deployment.tp);
-        let mut attention = Attention::default();
-        for (window, mean) in self.kinds.windows.iter().zip(attention.iter_mut()) {
-            for &phase in phases {
-                let (times, call) = self.pass(phase, 0).attention(shard, *window);
-                let cost = self.machine.costs.cost(&call)?;
-                let latency = cost.latency.0 * times as f64 / phases.len() as f64;
-                mean.0 += latency;
-                mean.1 += latency * cost.log_sigma;
-            }
-        }
-        Ok(attention)
-    }
-
-    fn heads(
-        &self,
-        hidden: u64,
-        shape: LayerShape,
-        attention: (Attention, Attention),
-    ) -> Result<HeadsEntry, GapError> {
-        let shard = shard(shape, self.deployment.tp);
-        let block = |phase: Phase, attention| {
-            let linear = Part::of(self.machine, &self.pass(phase, hidden).attention_block(shard))?;
-            Ok(Block { linear, attention })
-        };
-        let (weights, params) = self.layer_weights(hidden, shape);
-        let tokens = tokens_per_sequence(self.workload);
-        let per_token = 2.0 * (shard.kv_heads * self.head_dim) as f64 * self.deployment.kv_dtype.bytes();
-        let mut kv_per_sequence = [0.0; KINDS];
-        for (window, kept) in self.kinds.windows.iter().zip(kv_per_sequence.iter_mut()) {
-            *kept = per_token * window.map_or(tokens, |w| tokens.min(w)) as f64;
-        }
-        Ok(HeadsEntry {
-            prefill: block(self.prefill, attention.0)?,
-            decode: block(self.a_decode(), attention.1)?,
-            weights,
-            params,
-            kv_per_sequence,
-            inner: inner_width(shard, self.head_dim),
-        })
-    }
-
-    fn ffn(&self, hidden: u64, shape: LayerShape) -> Result<Entry, GapError> {
-        let shard = shard(shape, self.deployment.tp);
-        let part = |phase| Part::of(self.machine, &self.pass(phase, hidden).ffn_block(shard));
-        let (weights, params) = self.layer_weights(hidden, shape);
-        let inner = inner_width(shard, self.head_dim);
-        Ok(Entry { prefill: part(self.prefill)?, decode: part(self.a_decode())?, weights, params, inner })
-    }
-
-    fn hidden(&self, hidden: u64) -> Result<Entry, GapError> {
-        let part = |phase| {
-            let pass = self.pass(phase, hidden);
-            Part::of(self.machine, &[pass.head_calls(), pass.tail_calls()].concat())
-        };
-        let (weights, params) = self.weights(0, hidden, LayerShape { ffn: 0, q_heads: 0, kv_heads: 0 });
-        Ok(Entry { prefill: part(self.prefill)?, decode: part(self.a_decode())?, weights, params, inner: 0 })
-    }
-}
-
-const fn heads_only((q_heads, kv_heads): (u64, u64)) -> LayerShape {
-    LayerShape { ffn: 0, q_heads, kv_heads }
-}
-
-const fn ffn_only(ffn: u64) -> LayerShape {
-    LayerShape { ffn, q_heads: 0, kv_heads: 0 }
 }
 
 impl UniformTables {
