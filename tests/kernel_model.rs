@@ -147,7 +147,14 @@ fn the_skeleton_is_recovered_from_its_own_times() {
 #[test]
 fn a_fit_is_the_same_on_any_number_of_threads_and_after_its_file() {
     let (profile, rows) = small_gemm_table();
-    let effort = Effort { own_samples: 400, joint_samples: 800, global_samples: 400, trees: 8, leaves: 8 };
+    let effort = Effort {
+        own_samples: 400,
+        joint_samples: 800,
+        global_samples: 400,
+        trees: 8,
+        leaves: 8,
+        smallest_leaf: 6,
+    };
     let learn = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
         pool.install(|| Fit::learn(&rows, &profile.device, effort, &|| ()).0)
@@ -203,8 +210,14 @@ fn boosting_improves_on_interpolation_for_rows_kept_out() {
     let rows: Vec<(Coordinates, f64)> =
         rows.into_iter().filter(|(x, _)| x[1] <= 4096 && x[2] <= 32).collect();
     let rows = Rows::new(KernelFamily::AttentionPrefill, DType::Bf16, &profile.device, rows);
-    let effort =
-        Effort { own_samples: 3000, joint_samples: 3000, global_samples: 3000, trees: 60, leaves: 16 };
+    let effort = Effort {
+        own_samples: 3000,
+        joint_samples: 3000,
+        global_samples: 3000,
+        trees: 60,
+        leaves: 16,
+        smallest_leaf: 6,
+    };
     let held = archplan::hardware::latency::kernel_model::crossval::hold_out(
         &rows,
         &profile.device,

@@ -101,7 +101,8 @@ pub struct Against {
     pub first_gap: Option<String>,
 }
 
-/// Predicts every row the model's profile does not have, and compares.
+/// Predicts every row the model's profile does not have (`own`), and compares. A profile that does not carry
+/// its rows is scored on all that are given.
 pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
     let seen: HashSet<KernelCall> = own.iter().map(|row| row.call).collect();
     let mut result = Against::default();
@@ -123,8 +124,8 @@ pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
             }
         }
     }
-    result.scores =
-        by_kind.iter().filter_map(|((f, d), misses)| Score::of(*f, *d, "unseen", misses)).collect();
+    let label = if own.is_empty() { "given" } else { "unseen" };
+    result.scores = by_kind.iter().filter_map(|((f, d), misses)| Score::of(*f, *d, label, misses)).collect();
     result
 }
 

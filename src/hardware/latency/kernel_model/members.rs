@@ -89,26 +89,46 @@ pub struct Effort {
     pub trees: usize,
     /// Most leaves of a tree.
     pub leaves: usize,
+    /// Fewest samples of a leaf; large sets ask for more (see [`Effort::growth`]).
+    pub smallest_leaf: usize,
 }
 
 impl Effort {
     /// What shipped profiles are fitted with.
-    pub const FULL: Effort =
-        Effort { own_samples: 30_000, joint_samples: 60_000, global_samples: 30_000, trees: 150, leaves: 32 };
+    pub const FULL: Effort = Effort {
+        own_samples: 30_000,
+        joint_samples: 60_000,
+        global_samples: 30_000,
+        trees: 150,
+        leaves: 32,
+        smallest_leaf: 6,
+    };
 
     /// What fits without rows are made with: small tables, small forests.
-    pub const COARSE: Effort =
-        Effort { own_samples: 0, joint_samples: 40_000, global_samples: 30_000, trees: 150, leaves: 16 };
+    pub const COARSE: Effort = Effort {
+        own_samples: 0,
+        joint_samples: 40_000,
+        global_samples: 30_000,
+        trees: 300,
+        leaves: 16,
+        smallest_leaf: 4,
+    };
 
     /// Interpolations only.
-    pub const QUICK: Effort =
-        Effort { own_samples: 0, joint_samples: 40_000, global_samples: 0, trees: 0, leaves: 2 };
+    pub const QUICK: Effort = Effort {
+        own_samples: 0,
+        joint_samples: 40_000,
+        global_samples: 0,
+        trees: 0,
+        leaves: 2,
+        smallest_leaf: 1,
+    };
 
     fn growth(&self, samples: usize, huber: f64) -> Growth {
         Growth {
             trees: self.trees,
             leaves: self.leaves,
-            leaf_samples: (samples / 400).clamp(6, 60),
+            leaf_samples: (samples / 400).clamp(self.smallest_leaf, 60),
             learning_rate: 0.08,
             l2: 3.0,
             huber,

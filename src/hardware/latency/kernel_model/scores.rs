@@ -31,7 +31,8 @@ pub struct Score {
     pub family: KernelFamily,
     /// Element type; none for all-reduce.
     pub dtype: Option<DType>,
-    /// What was kept out: `random`, an axis, or `unseen` rows of a folder.
+    /// What was kept out: `random`, axes (`n`, `m+n`), or `unseen` rows of a folder (`given` where the profile
+    /// does not carry its own rows).
     pub holdout: String,
     /// Rows scored.
     pub n: usize,
