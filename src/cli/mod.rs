@@ -4,7 +4,10 @@
 
 mod costs;
 mod evaluate_serving;
+#[cfg(test)]
+mod examples;
 mod models;
+mod plot;
 mod predict;
 mod profiles;
 mod profiles_check;
@@ -14,6 +17,9 @@ mod profiles_list;
 mod profiles_show;
 mod progress;
 mod quality;
+mod search;
+mod search_print;
+mod search_target;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +63,10 @@ enum Command {
     Predict(predict::Args),
     /// List, show, check and evaluate hardware profiles
     Profiles(profiles::Args),
+    /// Draw a plan again from its plan.json
+    Plot(plot::Args),
+    /// Find the shape to prune to, the front around it, and the proof that no allowed shape is better
+    Search(search::Args),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
     Quality(quality::Args),
 }
@@ -92,6 +102,8 @@ pub fn main() -> ExitCode {
         Command::EvaluateServing(args) => evaluate_serving::run(args, &arguments.global),
         Command::Predict(args) => predict::run(args, &arguments.global),
         Command::Profiles(args) => profiles::run(args, &arguments.global),
+        Command::Plot(args) => plot::run(args, &arguments.global),
+        Command::Search(args) => search::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
     };
     let (message, code) = match outcome {
