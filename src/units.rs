@@ -176,6 +176,25 @@ pub fn format_count(n: f64) -> String {
     }
 }
 
+/// `5242880` as `5 242 880` (thin spaces), for counts of things.
+pub fn group_digits(n: u64) -> String {
+    let digits = n.to_string();
+    let lead = digits.len() % 3;
+    let groups = digits.as_bytes().iter().enumerate();
+    groups.fold(String::new(), |mut out, (i, &digit)| {
+        if i > 0 && i % 3 == lead {
+            out.push('\u{202f}');
+        }
+        out.push(char::from(digit));
+        out
+    })
+}
+
+/// `2585.4` as `2585 tok/s`.
+pub fn format_tokens_per_second(rate: f64) -> String {
+    format!("{} tok/s", three_digits(rate))
+}
+
 /// Element type of an operand, of the weights or of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -339,6 +358,13 @@ mod tests {
         assert_eq!(parse_count("8_030_261_248").unwrap(), 8030261248.0);
         assert_eq!(parse_tokens_per_second("2500tok/s").unwrap(), 2500.0);
         assert_eq!(parse_ratio("1.3x").unwrap(), 1.3);
+    }
+
+    #[test]
+    fn groups_digits_from_the_right() {
+        let spaced = |n| group_digits(n).replace('\u{202f}', " ");
+        assert_eq!((spaced(0), spaced(999)), ("0".into(), "999".into()));
+        assert_eq!((spaced(1000), spaced(5242880)), ("1 000".into(), "5 242 880".into()));
     }
 
     #[test]

@@ -11,7 +11,8 @@ fn commands(text: &str) -> Vec<String> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let line = line.trim().trim_start_matches("$ ");
-        let start = ["archplan ", "cargo run --release -- "].iter().find_map(|start| line.strip_prefix(start));
+        let start =
+            ["archplan ", "cargo run --release -- "].iter().find_map(|start| line.strip_prefix(start));
         let Some(start) = start else { continue };
         let mut command = start.to_string();
         while let Some(open) = command.strip_suffix('\\') {
@@ -37,7 +38,9 @@ fn every_documented_command_parses() {
     let mut documents = vec![std::path::PathBuf::from("README.md"), "hardware_profiles/README.md".into()];
     for folder in ["docs", "results"] {
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        documents.extend(entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "md")));
+        documents.extend(
+            entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "md")),
+        );
     }
     let mut parsed = 0;
     for document in documents {

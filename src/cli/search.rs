@@ -20,7 +20,8 @@ use crate::cli::{Failure, Global, costs, profiles, search_print};
 
 /// Arguments of `archplan search`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Budgets are AND-combined and must hold on every profile with every workload. The space and its size
+#[command(
+    after_help = "Budgets are AND-combined and must hold on every profile with every workload. The space and its size
 are printed first. Exit code 3: no allowed shape meets the budgets; the binding ones are named with the
 nearest value any shape reaches.
 
@@ -32,7 +33,8 @@ Examples:
   archplan search --model llama-3.1-8b --profile h100_sxm --profile a100_sxm,tp=2 \\
       --workload batch=8,prompt=4096,output=256 --workload concurrency=32,prompt=1024,output=512 \\
       --speedup 1.5x --multiple hidden=128,ffn=256 --skip kv_heads --out run3
-  archplan search --model qwen3-8b --profile h200_sxm --batch 16 --prompt 1024 --output 256 --dry-run")]
+  archplan search --model qwen3-8b --profile h200_sxm --batch 16 --prompt 1024 --output 256 --dry-run"
+)]
 pub struct Args {
     /// Parent: built-in model name, config.json or checkpoint directory
     #[arg(long)]
@@ -164,7 +166,8 @@ fn recovery(typed: &str) -> Result<Recovery, Failure> {
     if typed.trim() == "0" {
         return Ok(Recovery::ONE_SHOT);
     }
-    let tokens = units::parse_count(typed).map_err(|e| Failure::bad_input(format!("--recovery-tokens: {e}")))?;
+    let tokens =
+        units::parse_count(typed).map_err(|e| Failure::bad_input(format!("--recovery-tokens: {e}")))?;
     Recovery::tokens_b(tokens / 1e9).map_err(|e| Failure::bad_input(format!("--recovery-tokens: {e}")))
 }
 
@@ -227,8 +230,10 @@ fn target<'a>(device: &'a Device, costs: &'a KernelModel) -> Target<'a> {
 
 /// The command as typed, quoted where a shell would need it.
 fn command_line() -> String {
-    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_.,=/:+".contains(c));
-    let quoted = |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let plain =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_.,=/:+".contains(c));
+    let quoted =
+        |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
     let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
     std::iter::once("archplan".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }

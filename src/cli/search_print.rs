@@ -26,7 +26,8 @@ pub fn before(request: &Request<'_>, space: &SearchSpace, global: &Global) -> Re
         println!("on {}", scenario.name);
     }
     let limits: Vec<String> = request.budgets.iter().map(|b| b.metric.limit(b.limit)).collect();
-    let chance = request.confidence.map(|c| format!(", each with a chance of {c} at least")).unwrap_or_default();
+    let chance =
+        request.confidence.map(|c| format!(", each with a chance of {c} at least")).unwrap_or_default();
     match limits.is_empty() {
         true => println!("no budget: the parent itself loses nothing; the front shows the trade-offs"),
         false => println!("budget: {}{chance}", limits.join(", ")),
@@ -60,7 +61,13 @@ pub fn after(plan: &Plan, written: &[PathBuf], global: &Global) -> Result<(), Fa
         }
         println!("Front: {} shapes{}\n{}\n", plan.front.len(), thinned(plan), front(plan));
         let search = &plan.search;
-        println!("{} in {:.2} s, {}: {}", search.method, search.elapsed_s, space_words(plan), search.optimality);
+        println!(
+            "{} in {:.2} s, {}: {}",
+            search.method,
+            search.elapsed_s,
+            space_words(plan),
+            search.optimality
+        );
         println!("Accuracy is a prior from published tables of other models: see `archplan quality`.");
     }
     for path in written {
@@ -93,8 +100,10 @@ const COLUMNS: [Column; 6] = [
 
 /// Parent, chosen and knee in one scenario, with 90 % intervals.
 fn marked(plan: &Plan, scenario: usize, name: &str) -> String {
-    let mut table = numbers(&[&[name, "shape", "params"], &COLUMNS.map(|c| c.0)[..], &["accuracy kept %"]].concat());
-    let rows = [("parent", Some(&plan.parent)), ("chosen", plan.chosen.as_ref()), ("knee", plan.knee.as_ref())];
+    let mut table =
+        numbers(&[&[name, "shape", "params"], &COLUMNS.map(|c| c.0)[..], &["accuracy kept %"]].concat());
+    let rows =
+        [("parent", Some(&plan.parent)), ("chosen", plan.chosen.as_ref()), ("knee", plan.knee.as_ref())];
     for (label, candidate) in rows.into_iter().filter_map(|(l, c)| Some((l, c?))) {
         let Some(metrics) = candidate.metrics.get(scenario) else { continue };
         let mut row = start(label.to_string(), candidate);
@@ -131,7 +140,8 @@ fn thinned(plan: &Plan) -> String {
 
 /// The front of the first scenario, evenly thinned.
 fn front(plan: &Plan) -> Table {
-    let mut table = numbers(&["", "shape", "params", "tok/s", "speedup", "TPOT ms", "accuracy kept %", "in budget"]);
+    let mut table =
+        numbers(&["", "shape", "params", "tok/s", "speedup", "TPOT ms", "accuracy kept %", "in budget"]);
     let last = plan.front.len().saturating_sub(1);
     let shown = plan.front.len().min(SHOWN);
     for i in 0..shown {
@@ -165,7 +175,11 @@ pub fn infeasible(plan: &Plan, binding: &[Binding]) -> String {
         let scenario = b.scenario.and_then(|i| plan.scenarios.get(i));
         let on = scenario.map(|s| format!(" on {}", s.name)).unwrap_or_default();
         let shape = b.shape.architecture();
-        format!("  {}{on}: the nearest is {} ({shape})", b.metric.limit(b.limit), nearest(b.metric, b.nearest))
+        format!(
+            "  {}{on}: the nearest is {} ({shape})",
+            b.metric.limit(b.limit),
+            nearest(b.metric, b.nearest)
+        )
     };
     let lines: Vec<String> = binding.iter().map(line).collect();
     format!(

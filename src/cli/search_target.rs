@@ -75,7 +75,9 @@ impl Args {
                 return Err(wrong(&format!("`{part}` is no setting: write key=value, such as tp=2")));
             };
             match key {
-                "tp" => tp = value.parse().map_err(|_| wrong(&format!("`{value}` is no number of devices")))?,
+                "tp" => {
+                    tp = value.parse().map_err(|_| wrong(&format!("`{value}` is no number of devices")))?
+                }
                 "dtype" => dtype = value.parse().map_err(|e| wrong(&e))?,
                 "kv-dtype" | "kv_dtype" => kv_dtype = value.parse().map_err(|e| wrong(&e))?,
                 "engine" => engine_name = Some(value.to_string()),
@@ -94,7 +96,9 @@ impl Args {
             self.workload.iter().map(|typed| workload(typed)).collect::<Result<_, _>>()?;
         let load = self.batch.map(Load::Batch).or(self.concurrency.map(Load::Concurrency));
         match (load, self.prompt, self.output) {
-            (Some(load), Some(prompt), Some(output)) => workloads.insert(0, Workload { load, prompt, output }),
+            (Some(load), Some(prompt), Some(output)) => {
+                workloads.insert(0, Workload { load, prompt, output })
+            }
             (None, None, None) if !workloads.is_empty() => {}
             _ => {
                 return Err(Failure::bad_input(

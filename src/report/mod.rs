@@ -1,1 +1,7 @@
-//! Plan -> JSON / CSV / SVG / PNG / HTML; read-only, computes no new physics.
+//! A plan as JSON, CSV, SVG, PNG and HTML; read-only, computes no new physics.
+
+pub mod bundle;
+pub mod chart;
+pub mod error;
+pub mod html;
+pub mod tables;

@@ -1,6 +1,7 @@
 //! Shapes with what they cost and what they lose.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,13 @@ impl Shape {
     }
 }
 
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layers, hidden, ffn, q_heads, kv_heads, head_dim } = self;
+        write!(f, "{layers} layers, hidden {hidden}, FFN {ffn}, heads {q_heads}/{kv_heads} × {head_dim}")
+    }
+}
+
 /// A shape with what it costs and what it loses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +70,13 @@ pub struct Candidate {
     /// Time by op; given for the parent and the chosen shape, empty for others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breakdown: Vec<Contribution>,
+}
+
+impl Candidate {
+    /// Output throughput against the parent's in the scenario where that is least.
+    pub fn worst_speedup(&self) -> Option<Estimate> {
+        self.metrics.iter().map(|m| m.speedup).min_by(|a, b| a.value.total_cmp(&b.value))
+    }
 }
 
 /// Cost of a shape in one scenario.
@@ -122,6 +137,15 @@ pub struct Point {
     pub accuracy_retained_percent: f64,
     /// Cost in each scenario, in the order of `scenarios`.
     pub metrics: Vec<PointMetrics>,
+}
+
+impl Point {
+    /// Output throughput against the parent's in the scenario where that is least.
+    pub fn worst_speedup(&self, parent: &Candidate) -> Option<f64> {
+        let pairs = self.metrics.iter().zip(&parent.metrics);
+        let ratios = pairs.map(|(own, parents)| own.output_tokens_per_s / parents.output_tokens_per_s.value);
+        ratios.min_by(f64::total_cmp)
+    }
 }
 
 /// Cost of a sampled shape in one scenario.

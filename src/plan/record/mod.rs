@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::estimate::Estimate;
 use crate::plan::record::candidate::{Candidate, Point, Shape};
 use crate::plan::record::recipe::Recipe;
+use crate::units::{self, Bytes, Seconds};
 
 /// One search: recipe, space, outcome and candidates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,6 +179,36 @@ impl Metric {
     /// The limit is a lower one.
     pub fn at_least(self) -> bool {
         matches!(self, Metric::OutputTokensPerS | Metric::Speedup)
+    }
+
+    /// Name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Metric::TtftMs => "TTFT",
+            Metric::TpotMs => "TPOT",
+            Metric::LatencyMs => "latency",
+            Metric::OutputTokensPerS => "throughput",
+            Metric::Params => "parameters",
+            Metric::MemoryGib => "memory per device",
+            Metric::Speedup => "speedup",
+        }
+    }
+
+    /// A value of this metric with its unit, for people.
+    pub fn format(self, value: f64) -> String {
+        match self {
+            Metric::TtftMs | Metric::TpotMs | Metric::LatencyMs => Seconds::from_ms(value).to_string(),
+            Metric::OutputTokensPerS => units::format_tokens_per_second(value),
+            Metric::Params => units::format_count(value),
+            Metric::MemoryGib => Bytes::from_gib(value).to_string(),
+            Metric::Speedup => format!("{value:.3}×"),
+        }
+    }
+
+    /// A limit in words: `TPOT ≤ 20 ms`.
+    pub fn limit(self, limit: f64) -> String {
+        let relation = if self.at_least() { "≥" } else { "≤" };
+        format!("{} {relation} {}", self.label(), self.format(limit))
     }
 }
 

@@ -1,0 +1,55 @@
+//! Why a report cannot be written or read.
+
+use crate::model::export::ExportError;
+use crate::report::chart::render::RenderError;
+
+/// Why a report cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The folder holds something else.
+    #[error(
+        "{dir} is not empty and no result of an earlier search: name another folder with --out, or add --force to replace it"
+    )]
+    Occupied {
+        /// The folder.
+        dir: String,
+    },
+    /// The path is a file.
+    #[error("{dir} is a file: --out needs a folder")]
+    NotAFolder {
+        /// The path.
+        dir: String,
+    },
+    /// The file system refuses.
+    #[error("{path}: {reason}")]
+    Io {
+        /// What was read or written.
+        path: String,
+        /// Why it failed.
+        reason: std::io::Error,
+    },
+    /// The file is no plan.
+    #[error(
+        "{path}: not a plan of this version of archplan ({reason}); make it anew with `archplan search … --out DIR`"
+    )]
+    NotAPlan {
+        /// The file.
+        path: String,
+        /// What is wrong, with line and column.
+        reason: serde_json::Error,
+    },
+    /// A table or document cannot be put together.
+    #[error("{name}: {reason}")]
+    Format {
+        /// The file that was to be written.
+        name: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// The picture cannot be drawn.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The chosen shape has no configuration.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+}
