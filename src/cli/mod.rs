@@ -66,7 +66,7 @@ enum Command {
     /// Draw a plan again from its plan.json
     Plot(plot::Args),
     /// Find the shape to prune to, the front around it, and the proof that no allowed shape is better
-    Search(search::Args),
+    Search(Box<search::Args>),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
     Quality(quality::Args),
 }

@@ -12,9 +12,6 @@ use crate::report::chart::picture::{BudgetLine, Mark, Picture};
 pub const SIZE: (u32, u32) = (1200, 800);
 /// Width of the panel on the right.
 const PANEL: u32 = 300;
-/// Height of the caption.
-const CAPTION: u32 = 62;
-
 /// A drawing area in pixels.
 pub type Canvas<'b, DB> = DrawingArea<DB, Shift>;
 /// What drawing returns.
@@ -42,8 +39,10 @@ impl Scale {
 pub fn draw<DB: DrawingBackend>(root: &Canvas<DB>, picture: &Picture, scale: Scale) -> Drawn<DB> {
     root.fill(&WHITE)?;
     let header = 52 + 20 * picture.subtitle.len() as u32;
+    let caption = 22 + 20 * picture.caption.len() as u32;
     let (top, rest) = root.split_vertically(scale.px(f64::from(header)));
-    let (middle, bottom) = rest.split_vertically(scale.px(f64::from(SIZE.1 - header - CAPTION)));
+    let (middle, bottom) =
+        rest.split_vertically(scale.px(f64::from(SIZE.1.saturating_sub(header + caption))));
     let (left, right) = middle.split_horizontally(scale.px(f64::from(SIZE.0 - PANEL)));
     draw_words(&top, &picture.title, &picture.subtitle, scale)?;
     draw_plot(&left, picture, scale)?;

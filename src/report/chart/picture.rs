@@ -299,12 +299,13 @@ impl<'a> Reader<'a> {
         let plan = self.plan;
         let budgets: Vec<String> = plan.budgets.iter().map(|b| b.metric.limit(b.limit)).collect();
         let budget = if budgets.is_empty() { "none".to_string() } else { budgets.join(", ") };
-        vec![
+        let lines = [
             format!(
                 "Budget: {budget}. Space: {} shapes, {} feasible; {}.",
                 units::group_digits(plan.search.enumerated),
                 units::group_digits(plan.search.feasible),
-                plan.search.optimality
+                // What exactly is proven stands in the plan.
+                plan.search.optimality.split(':').next().unwrap_or_default()
             ),
             format!(
                 "Bars: 90 % intervals. Accuracy: {}, not measured on this model's weights. archplan {}, seed {}, profile {}.",
@@ -313,8 +314,31 @@ impl<'a> Reader<'a> {
                 plan.recipe.seed,
                 profiles(plan)
             ),
-        ]
+        ];
+        lines.iter().flat_map(|line| wrapped(line)).collect()
     }
+}
+
+/// Characters that fit the picture's width at the caption's size.
+const CAPTION_WIDTH: usize = 165;
+
+/// Breaks a line between words.
+fn wrapped(line: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in line.split(' ') {
+        let full =
+            lines.last().is_some_and(|l| !l.is_empty() && l.chars().count() + word.len() >= CAPTION_WIDTH);
+        if full {
+            lines.push(String::new());
+        }
+        if let Some(last) = lines.last_mut() {
+            if !last.is_empty() {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines
 }
 
 fn profiles(plan: &Plan) -> String {
