@@ -15,7 +15,7 @@ use archplan::report::bundle;
 use archplan::search::space::options::SpaceOptions;
 use archplan::units;
 
-use crate::cli::search_target::{self, Device};
+use crate::cli::search_target::{Device, TargetArgs};
 use crate::cli::{Failure, Global, costs, profiles, search_print};
 
 /// Arguments of `archplan search`.
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long)]
     model: String,
     #[command(flatten)]
-    target: search_target::Args,
+    target: TargetArgs,
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]

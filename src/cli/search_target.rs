@@ -12,7 +12,7 @@ use crate::cli::Failure;
 /// Where and what.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Where it must run")]
-pub struct Args {
+pub struct TargetArgs {
     /// Hardware profile; may be given more than once, each with its own settings: h100_sxm,tp=2,dtype=fp8
     /// (keys: tp, dtype, kv-dtype, engine)
     #[arg(long, required = true, value_name = "NAME[,KEY=VALUE…]")]
@@ -57,7 +57,7 @@ pub struct Device {
     pub deployment: Deployment,
 }
 
-impl Args {
+impl TargetArgs {
     /// The device groups.
     pub fn devices(&self, profiles: &Profiles) -> Result<Vec<Device>, Failure> {
         self.profile.iter().map(|typed| self.device(typed, profiles)).collect()
