@@ -2,6 +2,7 @@
 
 use crate::estimate::{Estimate, Source};
 use crate::hardware::latency::cost::Z90;
+use crate::hardware::latency::forward::OP_CORRELATION;
 use crate::hardware::latency::forward::PassCost;
 use crate::hardware::latency::prediction::{Machine, PredictError, Prediction, predict};
 use crate::hardware::latency::serving::Served;
@@ -53,10 +54,14 @@ impl ParentSpeed {
     }
 
     /// Output throughput against the parent's. What the engine adds to the error is taken to be common to parent
-    /// and child, hence cancels; their kernel errors are taken to be independent, which is on the safe side.
+    /// and child, hence cancels. Their kernels are different calls on one device, whose errors correlate as those
+    /// of different ops of one pass do ([`OP_CORRELATION`]); where both run the very same call they correlate more,
+    /// so that this errs on the wide side.
     #[inline]
     pub fn speedup(&self, served: &Served) -> Figure {
-        let variance = self.kernel_variance + kernel_variance(served, self.engine_variance);
+        let child = kernel_variance(served, self.engine_variance);
+        let shared = OP_CORRELATION * (self.kernel_variance * child).sqrt();
+        let variance = self.kernel_variance + child - 2.0 * shared;
         Figure { value: served.output_tokens_per_s / self.output_tokens_per_s, log_sigma: variance.sqrt() }
     }
 }

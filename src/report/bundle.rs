@@ -62,7 +62,7 @@ fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<&'static
     let picture = Picture::new(plan, XAxis::default_for(plan), 0);
     let svg = render::svg(&picture)?;
     let mut texts = vec![
-        (PLAN, json(PLAN, plan)?),
+        (PLAN, compact(plan)?),
         ("candidates.csv", tables::candidates(plan)?),
         ("front.csv", tables::front(plan)?),
         ("front.svg", svg),
@@ -89,6 +89,12 @@ fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<&'static
     names.push("front.png");
     names.sort_unstable();
     Ok(names)
+}
+
+/// The plan on one line: indented it would be twice as large.
+fn compact(plan: &Plan) -> Result<String, ReportError> {
+    let text = serde_json::to_string(plan);
+    text.map(|t| t + "\n").map_err(|e| ReportError::Format { name: PLAN, reason: e.to_string() })
 }
 
 fn json(name: &'static str, value: &impl serde::Serialize) -> Result<String, ReportError> {
