@@ -57,9 +57,8 @@ impl Card {
 /// Every built-in model, by family and size.
 pub fn all() -> &'static [Card] {
     static CARDS: OnceLock<Vec<Card>> = OnceLock::new();
-    CARDS.get_or_init(|| {
-        serde_json::from_str(include_str!("cards.json")).expect("cards.json is tested to be readable")
-    })
+    // A test reads the embedded cards, so that the empty list cannot reach a user.
+    CARDS.get_or_init(|| serde_json::from_str(include_str!("cards.json")).unwrap_or_default())
 }
 
 /// The card of that name or Hugging Face id; case is ignored.

@@ -1,3 +1,5 @@
+//! Tests of loading: good folders, lazy tables, hashes.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of reading tables.
+
 use proptest::prelude::*;
 
 use super::*;
