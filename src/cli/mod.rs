@@ -2,11 +2,19 @@
 //!
 //! Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 infeasible.
 
+/// The standard macro panics when a reader closes the pipe. Under the same name, so that no subcommand can
+/// forget; it must stand before the modules that use it.
+macro_rules! println {
+    () => { $crate::cli::output::line(format_args!("")) };
+    ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
+}
+
 mod costs;
 mod evaluate_serving;
 #[cfg(test)]
 mod examples;
 mod models;
+mod output;
 mod plot;
 mod predict;
 mod profiles;
@@ -21,6 +29,7 @@ mod search;
 mod search_print;
 mod search_target;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -106,13 +115,14 @@ pub fn main() -> ExitCode {
         Command::Search(args) => search::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
     };
-    let (message, code) = match outcome {
+    let (message, code) = match outcome.and_then(|()| output::finish()) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(message)) => (message, 1),
         Err(Failure::BadInput(message)) => (message, 2),
         Err(Failure::Infeasible(message)) => (message, 3),
     };
-    eprintln!("error: {message}");
+    // Not `eprintln!`, which panics when nobody reads the errors.
+    let _ = writeln!(io::stderr(), "error: {message}");
     ExitCode::from(code)
 }
 
@@ -126,7 +136,6 @@ fn start_log(global: &Global) {
     env_logger::Builder::new()
         .filter_level(level)
         .format(|out, record| {
-            use std::io::Write;
             match record.level() {
                 log::Level::Info => writeln!(out, "{}", record.args()),
                 level => writeln!(out, "{}: {}", level.as_str().to_lowercase(), record.args()),
