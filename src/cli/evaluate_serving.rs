@@ -24,12 +24,13 @@ use crate::cli::{Failure, Global, costs};
 /// Arguments of `archplan evaluate-serving`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  archplan evaluate-serving                     the shipped runs, in sample and left out, and published figures
+  archplan evaluate-serving                     the shipped runs, seen and left out
   archplan evaluate-serving --data runs.csv     your own runs, with the shipped parameters
-  archplan evaluate-serving --refit             fit the shipped runs anew and print the engines' files (TOML)
+  archplan evaluate-serving --refit             fit the shipped runs anew, print the engines' files
 
-Columns of --data: model, hardware, engine, precision, tp, concurrency, prompt_len, output_len, ttft_ms, tpot_ms;
-further columns are ignored. Rows of a model, device or engine that is not known are listed as skipped.")]
+Columns of --data: model, hardware, engine, precision, tp, concurrency, prompt_len, output_len,
+ttft_ms, tpot_ms; further columns are ignored. Rows of a model, device or engine that is not known
+are listed as skipped.")]
 pub struct Args {
     /// Score this CSV of serving runs instead of the shipped ones
     #[arg(long, value_name = "FILE", conflicts_with = "refit")]
@@ -66,7 +67,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let origin = args.data.as_ref().map_or("shipped serving runs".into(), |path| path.display().to_string());
     let text = match &args.data {
         Some(path) => fs::read_to_string(path)
-            .map_err(|error| Failure::BadInput(format!("{}: {error}", path.display())))?,
+            .map_err(|error| Failure::BadInput(format!("{}: {error}; give a CSV file", path.display())))?,
         None => SERVING_RUNS.to_string(),
     };
     let mut runs = serving_runs(&text, &origin).map_err(Failure::bad_input)?;
@@ -77,6 +78,12 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     };
     figures.retain(wanted);
     let devices = price(&[&runs[..], &figures[..]].concat(), global)?;
+    if runs.is_empty() && figures.is_empty() {
+        let engine = args.engine.as_ref().map(|name| format!(" of engine `{name}`")).unwrap_or_default();
+        return Err(Failure::BadInput(format!(
+            "{origin}: no runs{engine}; --data FILE brings runs of your own"
+        )));
+    }
     let (observations, mut skipped) = observe(&runs, &devices);
     let (published, unpublished) = observe(&figures, &devices);
     skipped.extend(unpublished);
@@ -102,6 +109,9 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     match global.json {
         true => println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::failed)?),
         false => print_report(&report),
+    }
+    if report.scores.is_empty() && report.published.is_empty() {
+        return Err(Failure::BadInput(format!("{}: every run was skipped", report.data)));
     }
     Ok(())
 }

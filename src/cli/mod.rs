@@ -37,7 +37,7 @@ use clap::{Parser, Subcommand};
 
 /// Plan a smaller architecture for a latency budget, from measured kernels.
 #[derive(Parser)]
-#[command(version, about, long_about = None, propagate_version = true, arg_required_else_help = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -45,8 +45,21 @@ struct Arguments {
     command: Command,
 }
 
+const AFTER_HELP: &str = "Examples:
+  archplan search --model qwen3-32b --profile ascend_910b --tp 4 --dtype int8 --batch 64 \\
+      --prompt 2048 --output 1024 --speedup 1.3x --out run1
+  archplan predict --model llama-3.1-8b --profile h200_sxm --concurrency 16 \\
+      --prompt 1024 --output 512
+  archplan models
+  archplan profiles
+
+Quantities take units where they are typed (20ms, 40GiB, 6B, 2500tok/s, 1.3x) and carry them
+where they are printed; keys of JSON end in theirs. Data goes to standard output, messages to standard error.
+Exit codes: 0 done, 1 failure, 2 usage or bad input, 3 no allowed shape meets the request.";
+
 /// Options every subcommand takes.
 #[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// Print JSON on stdout instead of tables
     #[arg(long, global = true)]
@@ -64,18 +77,18 @@ pub struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the built-in models and show what a config.json describes
-    Models(models::Args),
-    /// Compare predictions with measured serving runs
-    EvaluateServing(evaluate_serving::Args),
-    /// Predict latency, throughput and memory of one model in one shape
-    Predict(predict::Args),
-    /// List, show, check and evaluate hardware profiles
-    Profiles(profiles::Args),
-    /// Draw a plan again from its plan.json
-    Plot(plot::Args),
     /// Find the shape to prune to, the front around it, and the proof that no allowed shape is better
     Search(Box<search::Args>),
+    /// Predict latency, throughput and memory of one model in one shape
+    Predict(predict::Args),
+    /// Draw a plan again from its plan.json
+    Plot(plot::Args),
+    /// List the built-in models and show what a config.json describes
+    Models(models::Args),
+    /// List, show, check and evaluate hardware profiles
+    Profiles(profiles::Args),
+    /// Compare predictions with measured serving runs
+    EvaluateServing(evaluate_serving::Args),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
     Quality(quality::Args),
 }
@@ -135,11 +148,9 @@ fn start_log(global: &Global) {
     };
     env_logger::Builder::new()
         .filter_level(level)
-        .format(|out, record| {
-            match record.level() {
-                log::Level::Info => writeln!(out, "{}", record.args()),
-                level => writeln!(out, "{}: {}", level.as_str().to_lowercase(), record.args()),
-            }
+        .format(|out, record| match record.level() {
+            log::Level::Info => writeln!(out, "{}", record.args()),
+            level => writeln!(out, "{}: {}", level.as_str().to_lowercase(), record.args()),
         })
         .init();
 }

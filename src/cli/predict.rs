@@ -19,10 +19,12 @@ use crate::cli::{Failure, Global, costs};
 
 /// Arguments of `archplan predict`.
 #[derive(clap::Args, Debug)]
+#[command(allow_negative_numbers = true)]
 #[command(after_help = "Examples:
   archplan predict --model llama-3.1-70b --profile h200_sxm --tp 2 --dtype fp8 --kv-dtype fp8 \\
       --concurrency 16 --prompt 1024 --output 1024
-  archplan predict --model qwen3-32b --profile h100_sxm --tp 4 --batch 64 --prompt 2048 --output 512 --json
+  archplan predict --model qwen3-32b --profile h100_sxm --tp 4 --batch 64 \\
+      --prompt 2048 --output 512 --json
   archplan predict --model ./checkpoint --profile a100_sxm --batch 8 --prompt 512 --output 128 \\
       --layers 40 --ffn 9728                  the same model, pruned
 

@@ -20,13 +20,13 @@ use crate::cli::{Failure, Global, profiles, profiles_fit};
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Without options: the errors found when the profile was fitted, for rows kept out at random.
-APE = absolute percentage error; bias > 0 = predicted too slow; coverage = share of rows inside the stated
-90 % interval.
+APE = absolute percentage error; bias > 0 = predicted too slow; coverage = share of rows inside
+the stated 90 % interval.
 
 Examples:
   archplan profiles evaluate h200_sxm
-  archplan profiles evaluate h200_sxm --against new_rows      rows of a folder that the profile has not seen
-  archplan profiles evaluate h200_sxm --holdout value         one whole N, K, head count or length at a time
+  archplan profiles evaluate h200_sxm --against new_rows      rows the profile has not seen
+  archplan profiles evaluate h200_sxm --holdout value         one whole value at a time
   archplan profiles evaluate ascend_910b --holdout random --against tables/ascend_910b"
 )]
 pub struct Args {
@@ -87,7 +87,21 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         },
     };
     scores.retain(|s| args.wants(s.family, s.dtype));
+    if scores.is_empty() {
+        return Err(Failure::bad_input(nothing(args)));
+    }
     print(&scores, global)
+}
+
+/// Why there is no score.
+fn nothing(args: &Args) -> String {
+    let asked = args.against.as_ref().map_or_else(|| format!("`{}`", args.name), |d| d.display().to_string());
+    let selection = if args.family.is_some() || args.dtype.is_some() {
+        "of this --family and --dtype (an all-reduce has no element type)"
+    } else {
+        "of a family the profile covers: a folder holds <family>.csv"
+    };
+    format!("{asked}: no rows to score {selection}")
 }
 
 fn random_only(scores: Vec<Score>) -> Vec<Score> {

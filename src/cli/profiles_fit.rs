@@ -27,7 +27,7 @@ tables: after changing one, fit again. It takes some minutes for tables of 100 0
 Examples:
   archplan --profile-dir my_profiles profiles fit l40s
   archplan profiles fit h200_sxm --out /tmp/h200_sxm
-  archplan profiles fit ascend_910b --rows tables/ascend_910b --out ascend_910b   rows that may not ship"
+  archplan profiles fit ascend_910b --rows tables/ascend_910b --out ascend_910b   grid only"
 )]
 pub struct Args {
     /// Profile to fit
@@ -60,11 +60,13 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     };
     let sets = row_sets(&profile, &tables);
     if sets.is_empty() {
-        return Err(Failure::bad_input(format!(
-            "`{}` has no tables to fit; give some with --rows DIR",
-            args.name
-        )));
+        return Err(Failure::bad_input(match &args.rows {
+            Some(dir) => format!("{}: no tables to fit; they are named <family>.csv", dir.display()),
+            None => format!("`{}` has no tables to fit; give some with --rows DIR", args.name),
+        }));
     }
+    // Now rather than after minutes of fitting.
+    std::fs::create_dir_all(&out).map_err(|e| Failure::bad_input(format!("{}: {e}", out.display())))?;
     let steps = Steps::new(sets.iter().map(|rows| Fit::steps(rows.family) as u64).sum());
     let mut scores: Vec<Score> = Vec::new();
     let mut fitted: BTreeMap<KernelFamily, Vec<Fit>> = BTreeMap::new();

@@ -12,7 +12,7 @@ use crate::cli::{Failure, Global};
 #[command(after_help = "Examples:
   archplan quality                        coefficients, errors on unseen models, rank correlations
   archplan quality --json
-  archplan quality --refit                fit the shipped table anew and print the file of coefficients")]
+  archplan quality --refit                fit the shipped table anew, print its coefficients")]
 pub struct Args {
     /// Fit the shipped table anew and print the file of coefficients (TOML)
     #[arg(long, conflicts_with = "json")]
@@ -23,7 +23,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     if args.refit {
         let fitted = validation::refit().map_err(Failure::failed)?;
-        print!("{}", toml::to_string(&fitted).map_err(Failure::failed)?);
+        println!("{}", toml::to_string(&fitted).map_err(Failure::failed)?.trim_end());
         return Ok(());
     }
     let report = report::report().map_err(Failure::failed)?;

@@ -28,6 +28,9 @@ pub enum ReadError {
     /// The configuration is not one that can be planned.
     #[error(transparent)]
     Config(Box<ConfigError>),
+    /// Nothing was typed.
+    #[error("the model's name is empty: give a config.json, a checkpoint directory or a built-in model")]
+    Empty,
     /// Neither a path nor a built-in model.
     #[error("there is no file {name}, and {unknown}")]
     Unknown {
@@ -57,8 +60,13 @@ pub fn read(path: &Path) -> Result<ModelSpec, ReadError> {
 /// What a person typed after `--model`: a file or a checkpoint directory is read, anything else is the name of a
 /// card (even where a directory without a `config.json` has the same name).
 pub fn resolve(model: &str) -> Result<ModelSpec, ReadError> {
+    if model.trim().is_empty() {
+        return Err(ReadError::Empty);
+    }
     let path = Path::new(model);
-    if path.is_file() || path.join("config.json").exists() || model.ends_with(".json") {
+    // A pipe, such as a shell's `<(command)`, is no regular file but can be read.
+    let is_file = path.exists() && !path.is_dir();
+    if is_file || path.join("config.json").exists() || model.ends_with(".json") {
         return read(path);
     }
     match cards::find(model) {

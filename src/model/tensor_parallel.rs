@@ -14,10 +14,12 @@ pub const VOCABULARY_MULTIPLE: u64 = 64;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TensorParallelError {
     /// A group of no devices.
-    #[error("the tensor-parallel degree is 0: expected 1 at least")]
+    #[error("the tensor-parallel degree is 0: give 1 at least")]
     Zero,
     /// Query heads.
-    #[error("tensor-parallel degree {tp} does not divide the {q_heads} query heads of layer {layer}")]
+    #[error(
+        "tensor-parallel degree {tp} does not divide the {q_heads} query heads of layer {layer}: give one that does"
+    )]
     QueryHeads {
         /// Degree.
         tp: u64,
@@ -28,7 +30,7 @@ pub enum TensorParallelError {
     },
     /// KV heads.
     #[error(
-        "tensor-parallel degree {tp} fits the {kv_heads} KV heads of layer {layer} neither way: expected that one divides the other"
+        "tensor-parallel degree {tp} fits the {kv_heads} KV heads of layer {layer} neither way: give one that divides them, or a multiple of them"
     )]
     KvHeads {
         /// Degree.
@@ -39,7 +41,9 @@ pub enum TensorParallelError {
         kv_heads: u64,
     },
     /// FFN width.
-    #[error("tensor-parallel degree {tp} does not divide the FFN width {ffn} of layer {layer}")]
+    #[error(
+        "tensor-parallel degree {tp} does not divide the FFN width {ffn} of layer {layer}: give one that does"
+    )]
     Ffn {
         /// Degree.
         tp: u64,
@@ -49,7 +53,9 @@ pub enum TensorParallelError {
         ffn: u64,
     },
     /// Vocabulary.
-    #[error("tensor-parallel degree {tp} does not divide the vocabulary, {padded} rows when padded")]
+    #[error(
+        "tensor-parallel degree {tp} does not divide the vocabulary, {padded} rows when padded: give one that does"
+    )]
     Vocabulary {
         /// Degree.
         tp: u64,

@@ -110,7 +110,7 @@ pub struct EngineParameters {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EngineError {
     /// No engine of that name.
-    #[error("unknown engine `{name}`{}; known: {}", did_you_mean(.suggestion.as_deref()), .known.join(", "))]
+    #[error("no engine `{name}`: known are {}{}", .known.join(", "), did_you_mean(.suggestion.as_deref()))]
     Unknown {
         /// What was asked for.
         name: String,
