@@ -126,7 +126,7 @@ fn what_is_wrong_is_named_and_has_its_exit_code() {
             "does not fit",
         ),
         ("evaluate-serving --data no/such.csv".into(), 2, "no/such.csv"),
-        ("evaluate-serving --engine tgi".into(), 2, "unknown engine `tgi`"),
+        ("evaluate-serving --engine tgi".into(), 2, "no engine `tgi`"),
     ];
     for (line, code, message) in cases {
         let output = archplan(&line);
