@@ -113,7 +113,7 @@ mod tests {
         assert!(matches!(read(&root.path().join("config.json")), Err(ReadError::Io { .. })));
         assert!(matches!(resolve("nowhere/config.json"), Err(ReadError::Io { .. })));
         assert!(matches!(resolve(&root.path().display().to_string()), Err(ReadError::NoConfig { .. })));
-        assert!(matches!(resolve(""), Err(ReadError::Unknown { .. })));
+        assert!(matches!(resolve(""), Err(ReadError::Empty)));
         let message = resolve("qwen3-8bb").unwrap_err().to_string();
         assert!(message.contains("no file qwen3-8bb") && message.contains("`qwen3-8b`"), "{message}");
         fs::write(root.path().join("config.json"), "{").unwrap();
