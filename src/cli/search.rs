@@ -21,19 +21,21 @@ use crate::cli::{Failure, Global, costs, profiles, search_print};
 /// Arguments of `archplan search`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Budgets are AND-combined and must hold on every profile with every workload. The space and its size
-are printed first. Exit code 3: no allowed shape meets the budgets; the binding ones are named with the
-nearest value any shape reaches.
+    after_help = "Budgets are AND-combined and must hold on every profile with every workload. The space and its
+size are printed first. Exit code 3: no allowed shape meets the budgets; the binding ones are
+named with the nearest value any shape reaches.
 
 Examples:
   archplan search --model qwen3-32b --profile ascend_910b --tp 4 --dtype int8 --batch 64 \\
       --prompt 2048 --output 1024 --speedup 1.3x --out run1
-  archplan search --model ./checkpoint --profile h200_sxm --dtype fp8 --kv-dtype fp8 --concurrency 64 \\
-      --prompt 1024 --output 512 --max-tpot 20ms --max-memory 40GiB --confidence 0.9 --out run2
+  archplan search --model ./checkpoint --profile h200_sxm --dtype fp8 --kv-dtype fp8 \\
+      --concurrency 64 --prompt 1024 --output 512 --max-tpot 20ms --max-memory 40GiB \\
+      --confidence 0.9 --out run2
   archplan search --model llama-3.1-8b --profile h100_sxm --profile a100_sxm,tp=2 \\
       --workload batch=8,prompt=4096,output=256 --workload concurrency=32,prompt=1024,output=512 \\
       --speedup 1.5x --multiple hidden=128,ffn=256 --skip kv_heads --out run3
-  archplan search --model qwen3-8b --profile h200_sxm --batch 16 --prompt 1024 --output 256 --dry-run"
+  archplan search --model qwen3-8b --profile h200_sxm --batch 16 --prompt 1024 --output 256 \\
+      --dry-run"
 )]
 pub struct Args {
     /// Parent: built-in model name, config.json or checkpoint directory

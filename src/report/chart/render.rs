@@ -50,7 +50,7 @@ pub fn svg(picture: &Picture) -> Result<String, RenderError> {
     Ok(text.replace("font-family=\"sans-serif\"", "font-family=\"DejaVu Sans, Verdana, sans-serif\""))
 }
 
-/// Writes the picture to `path`, which must end in `.png`.
+/// Writes the picture as PNG to `path`: whole or not at all.
 pub fn png(picture: &Picture, path: &Path) -> Result<(), RenderError> {
     register_fonts()?;
     let (width, height) = (SIZE.0 * OVERSAMPLE, SIZE.1 * OVERSAMPLE);
@@ -60,9 +60,18 @@ pub fn png(picture: &Picture, path: &Path) -> Result<(), RenderError> {
         draw::draw(&root, picture, Scale(f64::from(OVERSAMPLE))).map_err(|e| failed("the PNG", e))?;
     }
     let target = path.display().to_string();
-    let mut file = BitMapBackend::new(path, SIZE);
-    file.blit_bitmap((0, 0), SIZE, &average(&pixels)).map_err(|e| failed(&target, e))?;
-    file.present().map_err(|e| failed(&target, e))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let staged = path.with_file_name(format!(".{name}.{}.part.png", std::process::id()));
+    let drawn = {
+        let mut file = BitMapBackend::new(&staged, SIZE);
+        file.blit_bitmap((0, 0), SIZE, &average(&pixels)).and_then(|()| file.present())
+    };
+    let moved = drawn
+        .map_err(|e| failed(&target, e))
+        .and_then(|()| std::fs::rename(&staged, path).map_err(|e| failed(&target, e)));
+    moved.inspect_err(|_| {
+        let _ = std::fs::remove_file(&staged);
+    })
 }
 
 fn failed(target: &str, reason: impl std::fmt::Display) -> RenderError {
