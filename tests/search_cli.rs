@@ -1,4 +1,5 @@
-//! Bad input: one clear error, the documented exit code, no panic, nothing left behind.
+//! `archplan search` and `plot` from the command line: what is refused and how, and that a plan is what `predict`
+//! says.
 
 use std::fs;
 use std::path::Path;
@@ -155,29 +156,15 @@ fn places_that_cannot_be_written_stay_as_they_are() {
 }
 
 #[test]
-fn other_commands() {
+fn plans_that_are_none() {
     let dir = scratch();
     let cases: &[Case] = &[
-        ("plot junk.json --out x.png", 2, &["junk.json", "plan"]),
-        ("plot nothing --out x.png", 2, &["nothing"]),
-        ("profiles check nothing", 2, &["nothing"]),
-        ("profiles check empty", 2, &["profile.toml"]),
-        ("profiles check broken", 2, &["1 defect in broken"]),
-        ("profiles show h20_sxm", 2, &["did you mean"]),
-        ("profiles evaluate a100_sxm --against empty", 2, &["gemm.csv"]),
-        ("profiles evaluate a100_sxm --against nothing", 2, &["nothing"]),
-        ("profiles fit a100_sxm", 2, &["--out"]),
-        ("--profile-dir nothing profiles list", 2, &["nothing"]),
-        ("models show qwen3-32", 2, &["did you mean `qwen3-32b`"]),
-        ("evaluate-serving --data file", 2, &["file"]),
-        ("evaluate-serving --data nothing", 2, &["nothing"]),
-        (
-            "predict --model qwen3-0.6b --profile a100_sxm --batch 1 --prompt 9 --output 9 --kv-heads 3",
-            2,
-            &["KV heads"],
-        ),
+        ("junk.json --out x.png", 2, &["junk.json", "plan"]),
+        ("nothing --out x.png", 2, &["nothing"]),
+        ("empty --out x.svg", 2, &["plan.json"]),
     ];
-    check(dir.path(), "", cases);
+    check(dir.path(), "plot ", cases);
+    assert!(!dir.path().join("x.png").exists());
 }
 
 #[test]

@@ -185,10 +185,6 @@ fn rows<R: for<'de> Deserialize<'de>>(
         let row = record.deserialize(Some(&headers)).map_err(syntax)?;
         runs.push(read(&Reader { origin, line }, row)?);
     }
-    if runs.is_empty() {
-        let message = "no rows: expected a header and one run per line".to_string();
-        return Err(RunsError::Syntax { origin: origin.into(), message });
-    }
     Ok(runs)
 }
 
