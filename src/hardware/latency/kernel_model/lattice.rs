@@ -28,6 +28,22 @@ pub struct Blend {
     pub held: u32,
 }
 
+impl Blend {
+    /// At `wanted` on an axis, between the blends at a lower and a higher value of it.
+    fn between((x0, a): (u32, Blend), (x1, b): (u32, Blend), wanted: u32) -> Self {
+        let (x0, x1, x) = (f64::from(x0), f64::from(x1), f64::from(wanted));
+        let raw = (x - x0) / (x1 - x0);
+        let log = (x / x0).ln() / (x1 / x0).ln();
+        let mix = |p: f64, q: f64, w: f64| p + (q - p) * w;
+        Self {
+            log_ratio: mix(a.log_ratio, b.log_ratio, log),
+            raw: mix(a.raw, b.raw, raw),
+            root: mix(a.root, b.root, raw),
+            held: a.held.max(b.held),
+        }
+    }
+}
+
 /// The rows sorted along one order of the axes, as a tree of distinct values.
 #[derive(Debug)]
 pub struct Lattice {
@@ -141,18 +157,7 @@ impl Lattice {
         let low = (0..position).rev().take(3).find_map(|i| child(i, false).map(|b| (values[i], b)));
         let high = (above..values.len()).take(3).find_map(|i| child(i, false).map(|b| (values[i], b)));
         match (low, high) {
-            (Some((x0, a)), Some((x1, b))) => {
-                let (x0, x1, x) = (f64::from(x0), f64::from(x1), f64::from(wanted));
-                let raw = (x - x0) / (x1 - x0);
-                let log = (x / x0).ln() / (x1 / x0).ln();
-                let mix = |p: f64, q: f64, w: f64| p + (q - p) * w;
-                Some(Blend {
-                    log_ratio: mix(a.log_ratio, b.log_ratio, log),
-                    raw: mix(a.raw, b.raw, raw),
-                    root: mix(a.root, b.root, raw),
-                    held: a.held.max(b.held),
-                })
-            }
+            (Some(low), Some(high)) => Some(Blend::between(low, high, wanted)),
             (Some((_, mut only)), None) | (None, Some((_, mut only))) => {
                 only.held += 1;
                 only.raw = f64::NAN;

@@ -242,62 +242,12 @@ impl Members {
         own: Own,
     ) -> Members {
         let patterns = axes::patterns(rows.family);
-        let mut members = Members {
-            stacks: Vec::with_capacity(patterns.len()),
-            own: Vec::with_capacity(patterns.len()),
-            joint: Forest::default(),
-            global: Forest::default(),
-        };
-        let question = |i: usize, pattern: usize| Question {
-            family: rows.family,
-            dtype: rows.dtype,
-            device,
-            at: &rows.coordinates[i],
-            pattern,
-            bounds: rows.bounds[i],
-            skeleton: skeleton[i],
-        };
-        let target = |i: usize| (rows.seconds[i] / skeleton[i]).ln();
+        let lesson = Lesson { rows, skeleton, anchors, device, effort };
         let mut joint = Samples::default();
-        for (pattern, &mask) in patterns.iter().enumerate() {
-            let wants_own = own.wants(rows.family, pattern);
-            let quota = effort.joint_samples / patterns.len();
-            let most = if wants_own { effort.own_samples } else { quota };
-            let asked = ask(rows, skeleton, anchors, mask, most);
-            let pairs: Vec<(Vec<f64>, f64)> =
-                asked.iter().map(|(i, e)| (e.values.clone(), target(*i))).collect();
-            let stack = regression::robust_mean(&pairs, Interpolator::width(rows.family), STACK_PULL);
-            let mut mine = Samples::default();
-            let stride = (asked.len() as f64 / quota.max(1) as f64).max(1.0);
-            let mut next = 0.0;
-            for (at, (i, estimates)) in asked.iter().enumerate() {
-                let base = regression::dot(&estimates.values, &stack);
-                let shared = at as f64 >= next;
-                if !(wants_own || shared) {
-                    continue;
-                }
-                let mut features = Vec::new();
-                question(*i, pattern).features(estimates, base, &mut features);
-                if shared {
-                    next += stride;
-                    joint.push(&features, target(*i) - base);
-                }
-                if wants_own {
-                    mine.push(&features, target(*i) - base);
-                }
-            }
-            members.own.push(wants_own.then(|| mine.fit(effort, HUBER)));
-            members.stacks.push(stack);
-        }
-        members.joint = joint.fit(effort, HUBER);
-        let mut shapes = Samples::default();
-        for i in strided(rows.seconds.len(), effort.global_samples) {
-            let mut features = Vec::new();
-            question(i, 0).shape_features(&mut features);
-            shapes.push(&features, target(i));
-        }
-        members.global = shapes.fit(effort, HUBER_GLOBAL);
-        members
+        let (stacks, own) = (0..patterns.len())
+            .map(|pattern| lesson.teach(pattern, own.wants(rows.family, pattern), &mut joint))
+            .unzip();
+        Members { stacks, own, joint: joint.fit(effort, HUBER), global: lesson.shape_only() }
     }
 
     /// Some tree reads a feature that questions of the family do not have (a damaged fit file).
@@ -343,6 +293,76 @@ impl Members {
         // The shape features come first, so the shape-only forest reads the same vector.
         let global = self.global.predict(scratch) - base;
         Answers { base, own, joint, global }
+    }
+}
+
+/// What members are trained on.
+struct Lesson<'a> {
+    rows: &'a Rows,
+    skeleton: &'a [f64],
+    anchors: &'a Interpolator,
+    device: &'a Device,
+    effort: Effort,
+}
+
+impl Lesson<'_> {
+    fn question(&self, i: usize, pattern: usize) -> Question<'_> {
+        Question {
+            family: self.rows.family,
+            dtype: self.rows.dtype,
+            device: self.device,
+            at: &self.rows.coordinates[i],
+            pattern,
+            bounds: self.rows.bounds[i],
+            skeleton: self.skeleton[i],
+        }
+    }
+
+    fn target(&self, i: usize) -> f64 {
+        (self.rows.seconds[i] / self.skeleton[i]).ln()
+    }
+
+    /// Weighs the interpolations for one pattern and, where it is to have one, fits its own forest. An even
+    /// share of the answers goes to `joint`.
+    fn teach(&self, pattern: usize, wants_own: bool, joint: &mut Samples) -> (Vec<f64>, Option<Forest>) {
+        let patterns = axes::patterns(self.rows.family);
+        let quota = self.effort.joint_samples / patterns.len();
+        let most = if wants_own { self.effort.own_samples } else { quota };
+        let asked = ask(self.rows, self.skeleton, self.anchors, patterns[pattern], most);
+        let pairs: Vec<(Vec<f64>, f64)> =
+            asked.iter().map(|(i, e)| (e.values.clone(), self.target(*i))).collect();
+        let stack = regression::robust_mean(&pairs, Interpolator::width(self.rows.family), STACK_PULL);
+        let mut mine = Samples::default();
+        let stride = (asked.len() as f64 / quota.max(1) as f64).max(1.0);
+        let mut next = 0.0;
+        for (at, (i, estimates)) in asked.iter().enumerate() {
+            let base = regression::dot(&estimates.values, &stack);
+            let shared = at as f64 >= next;
+            if !(wants_own || shared) {
+                continue;
+            }
+            let mut features = Vec::new();
+            self.question(*i, pattern).features(estimates, base, &mut features);
+            if shared {
+                next += stride;
+                joint.push(&features, self.target(*i) - base);
+            }
+            if wants_own {
+                mine.push(&features, self.target(*i) - base);
+            }
+        }
+        (stack, wants_own.then(|| mine.fit(self.effort, HUBER)))
+    }
+
+    /// The forest that starts from the skeleton alone.
+    fn shape_only(&self) -> Forest {
+        let mut shapes = Samples::default();
+        for i in strided(self.rows.seconds.len(), self.effort.global_samples) {
+            let mut features = Vec::new();
+            self.question(i, 0).shape_features(&mut features);
+            shapes.push(&features, self.target(i));
+        }
+        shapes.fit(self.effort, HUBER_GLOBAL)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The cells of the tables: what one part of a pass costs, priced once.
 
+use rayon::prelude::*;
+
 use crate::hardware::kernel::KernelCall;
 use crate::hardware::latency::cost::GapError;
 use crate::hardware::latency::lowering::{Pass, Phase, shard};
 use crate::hardware::latency::memory::{inner_width, tokens_per_sequence};
 use crate::hardware::latency::prediction::Machine;
 use crate::hardware::latency::serving::PassTimes;
-use crate::hardware::latency::uniform_tables::TablesError;
+use crate::hardware::latency::uniform_tables::{Axes, TablesError};
 use crate::model::architecture::{Architecture, LayerShape};
 use crate::model::counts;
 use crate::model::spec::ModelSpec;
@@ -131,7 +133,36 @@ pub(super) struct Builder<'a> {
     pub(super) decode: Vec<Phase>,
 }
 
+/// Every cell: `heads` and `ffn` by hidden size, then by the position on their own axis.
+pub(super) struct Cells {
+    pub(super) heads: Vec<HeadsEntry>,
+    pub(super) ffn: Vec<Entry>,
+    pub(super) hidden: Vec<(u64, Entry)>,
+}
+
 impl<'a> Builder<'a> {
+    /// Prices every cell, in parallel.
+    pub(super) fn cells(&self, axes: Axes<'_>) -> Result<Cells, GapError> {
+        let attention: Vec<(Attention, Attention)> = axes
+            .heads
+            .par_iter()
+            .map(|&heads| {
+                let shape = heads_only(heads);
+                Ok((self.attention(&[self.prefill], shape)?, self.attention(&self.decode, shape)?))
+            })
+            .collect::<Result<_, GapError>>()?;
+        let grid = |n: usize| (0..axes.hidden.len() * n).into_par_iter().map(move |i| (i / n, i % n));
+        let heads = grid(axes.heads.len())
+            .map(|(h, a)| self.heads(axes.hidden[h], heads_only(axes.heads[a]), attention[a]));
+        let ffn = grid(axes.ffn.len()).map(|(h, f)| self.ffn(axes.hidden[h], ffn_only(axes.ffn[f])));
+        let hidden = axes.hidden.par_iter().map(|&h| Ok((h, self.hidden(h)?)));
+        Ok(Cells {
+            heads: heads.collect::<Result<_, _>>()?,
+            ffn: ffn.collect::<Result<_, _>>()?,
+            hidden: hidden.collect::<Result<_, _>>()?,
+        })
+    }
+
     fn pass(&self, phase: Phase, hidden: u64) -> Pass<'a> {
         Pass { spec: self.spec, deployment: self.deployment, phase, hidden, head_dim: self.head_dim }
     }
@@ -155,7 +186,7 @@ impl<'a> Builder<'a> {
         (with.0 - without.0, with.1 - without.1)
     }
 
-    pub(super) fn attention(&self, phases: &[Phase], shape: LayerShape) -> Result<Attention, GapError> {
+    fn attention(&self, phases: &[Phase], shape: LayerShape) -> Result<Attention, GapError> {
         let shard = shard(shape, self.deployment.tp);
         let mut attention = Attention::default();
         for (window, mean) in self.kinds.windows.iter().zip(attention.iter_mut()) {
@@ -170,7 +201,7 @@ impl<'a> Builder<'a> {
         Ok(attention)
     }
 
-    pub(super) fn heads(
+    fn heads(
         &self,
         hidden: u64,
         shape: LayerShape,
@@ -198,7 +229,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    pub(super) fn ffn(&self, hidden: u64, shape: LayerShape) -> Result<Entry, GapError> {
+    fn ffn(&self, hidden: u64, shape: LayerShape) -> Result<Entry, GapError> {
         let shard = shard(shape, self.deployment.tp);
         let part = |phase| Part::of(self.machine, &self.pass(phase, hidden).ffn_block(shard));
         let (weights, params) = self.layer_weights(hidden, shape);
@@ -206,7 +237,7 @@ impl<'a> Builder<'a> {
         Ok(Entry { prefill: part(self.prefill)?, decode: part(self.a_decode())?, weights, params, inner })
     }
 
-    pub(super) fn hidden(&self, hidden: u64) -> Result<Entry, GapError> {
+    fn hidden(&self, hidden: u64) -> Result<Entry, GapError> {
         let part = |phase| {
             let pass = self.pass(phase, hidden);
             Part::of(self.machine, &[pass.head_calls(), pass.tail_calls()].concat())

@@ -10,9 +10,6 @@
 
 mod cells;
 
-use rayon::prelude::*;
-
-use crate::hardware::latency::cost::GapError;
 use crate::hardware::latency::forward::{PriceError, combined_spread};
 use crate::hardware::latency::lowering::Phase;
 use crate::hardware::latency::memory::pass_tokens;
@@ -20,7 +17,7 @@ use crate::hardware::latency::prediction::{Machine, PredictError, check_workload
 use crate::hardware::latency::serving::{PassTimes, Served, StepTimes, serve};
 use crate::hardware::latency::static_batch::{prefill_passes, sample_lengths};
 use crate::hardware::latency::uniform_tables::cells::{
-    Attention, Block, Builder, Entry, HeadsEntry, KINDS, Kinds, Part, ffn_only, heads_only,
+    Block, Builder, Cells, Entry, HeadsEntry, KINDS, Kinds, Part, ffn_only, heads_only,
 };
 use crate::hardware::profile::engine::EngineParameters;
 use crate::model::architecture::{Architecture, LayerShape};
@@ -40,6 +37,19 @@ pub struct Axes<'a> {
     pub heads: &'a [(u64, u64)],
     /// Head size.
     pub head_dim: u64,
+}
+
+impl Axes<'_> {
+    /// Whether the devices can share every value of every axis.
+    fn check(&self, spec: &ModelSpec, tp: u64) -> Result<(), TablesError> {
+        for shape in self.heads.iter().map(|&h| heads_only(h)).chain(self.ffn.iter().map(|&f| ffn_only(f))) {
+            let LayerShape { ffn, q_heads, kv_heads } = shape;
+            let architecture = Architecture::uniform(1, 1, ffn, q_heads, kv_heads, self.head_dim);
+            let checked = tensor_parallel::check(spec, &architecture, tp);
+            checked.map_err(|error| PredictError::Price(PriceError::TensorParallel(error)))?;
+        }
+        Ok(())
+    }
 }
 
 /// What one uniform shape costs.
@@ -109,12 +119,7 @@ impl UniformTables {
         axes: Axes<'_>,
     ) -> Result<Self, TablesError> {
         check_workload(workload)?;
-        for shape in axes.heads.iter().map(|&h| heads_only(h)).chain(axes.ffn.iter().map(|&f| ffn_only(f))) {
-            let LayerShape { ffn, q_heads, kv_heads } = shape;
-            let architecture = Architecture::uniform(1, 1, ffn, q_heads, kv_heads, axes.head_dim);
-            let checked = tensor_parallel::check(spec, &architecture, deployment.tp);
-            checked.map_err(|error| PredictError::Price(PriceError::TensorParallel(error)))?;
-        }
+        axes.check(spec, deployment.tp)?;
         let (Load::Batch(sequences) | Load::Concurrency(sequences)) = workload.load;
         let (prefill, prefill_passes) = prefill_passes(workload, machine.engine);
         let kinds = Kinds::of(spec)?;
@@ -129,33 +134,8 @@ impl UniformTables {
             prefill,
             decode: lengths.into_iter().map(|kv_len| Phase::Decode { batch: sequences, kv_len }).collect(),
         };
-        let cells = || -> Result<_, GapError> {
-            let attention: Vec<(Attention, Attention)> = axes
-                .heads
-                .par_iter()
-                .map(|&h| {
-                    let shape = heads_only(h);
-                    Ok((
-                        builder.attention(&[builder.prefill], shape)?,
-                        builder.attention(&builder.decode, shape)?,
-                    ))
-                })
-                .collect::<Result<_, GapError>>()?;
-            let grid = |n: usize| (0..axes.hidden.len() * n).into_par_iter().map(move |i| (i / n, i % n));
-            let heads = grid(axes.heads.len())
-                .map(|(h, a)| builder.heads(axes.hidden[h], heads_only(axes.heads[a]), attention[a]))
-                .collect::<Result<Vec<_>, _>>()?;
-            let ffn = grid(axes.ffn.len())
-                .map(|(h, f)| builder.ffn(axes.hidden[h], ffn_only(axes.ffn[f])))
-                .collect::<Result<Vec<_>, _>>()?;
-            let hidden = axes
-                .hidden
-                .par_iter()
-                .map(|&h| Ok((h, builder.hidden(h)?)))
-                .collect::<Result<Vec<_>, GapError>>()?;
-            Ok((heads, ffn, hidden))
-        };
-        let (heads, ffn, hidden) = cells().map_err(|gap| PredictError::Price(PriceError::Gap(gap)))?;
+        let Cells { heads, ffn, hidden } =
+            builder.cells(axes).map_err(|gap| PredictError::Price(PriceError::Gap(gap)))?;
         Ok(Self {
             engine: machine.engine.clone(),
             workload: *workload,
