@@ -15,11 +15,10 @@ use archplan::hardware::latency::validation::{
 use archplan::hardware::profile::engine::{self, EngineParameters};
 use archplan::hardware::profile::registry::Profiles;
 use archplan::units::DType;
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use serde::Serialize;
 
-use crate::cli::{Failure, Global, costs};
+use crate::cli::{Failure, Global, costs, output};
 
 /// Arguments of `archplan evaluate-serving`.
 #[derive(clap::Args, Debug)]
@@ -107,7 +106,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         }
     }
     match global.json {
-        true => println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::failed)?),
+        true => output::json(&report)?,
         false => print_report(&report),
     }
     if report.scores.is_empty() && report.published.is_empty() {
@@ -182,8 +181,7 @@ fn table(scores: &[Score]) -> Table {
         "bias %",
         "in interval %",
     ];
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(titles);
+    let mut table = output::table(&titles);
     for score in scores {
         let cell = |x: f64| format!("{x:.1}");
         table.add_row([
@@ -199,6 +197,6 @@ fn table(scores: &[Score]) -> Table {
             format!("{:.0}", score.coverage),
         ]);
     }
-    table.column_iter_mut().skip(4).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    output::align_right(&mut table, 4..10);
     table
 }

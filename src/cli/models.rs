@@ -1,7 +1,7 @@
 //! `archplan models`: the built-in models, and what a `config.json` describes.
 
 use clap::Subcommand;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde_json::{Value, json};
 
 use archplan::model::architecture::Architecture;
@@ -12,7 +12,7 @@ use archplan::model::spec::{ModelSpec, NormLayout};
 use archplan::model::tensor_parallel;
 use archplan::units::{DType, format_count};
 
-use crate::cli::{Failure, Global};
+use crate::cli::{Failure, Global, output};
 
 const EXAMPLES: &str = "Examples:
   archplan models
@@ -59,10 +59,9 @@ fn list(global: &Global) -> Result<(), Failure> {
     let specs: Vec<ModelSpec> =
         cards::all().iter().map(|card| card.spec()).collect::<Result<_, _>>().map_err(Failure::failed)?;
     if global.json {
-        println!("{:#}", specs.iter().map(as_json).collect::<Value>());
-        return Ok(());
+        return output::json(&specs.iter().map(as_json).collect::<Value>());
     }
-    let mut table = new_table(&["model", "parameters", "shape", "KV cache per token (bf16)", "context"]);
+    let mut table = output::table(&["model", "parameters", "shape", "KV cache per token (bf16)", "context"]);
     for spec in &specs {
         let shape = &spec.architecture;
         table.add_row([
@@ -73,7 +72,7 @@ fn list(global: &Global) -> Result<(), Failure> {
             format!("{} tokens", spec.max_positions),
         ]);
     }
-    align_right(&mut table, &[1, 3, 4]);
+    output::align_right(&mut table, [1, 3, 4]);
     println!("{table}");
     Ok(())
 }
@@ -101,7 +100,7 @@ fn parts(spec: &ModelSpec) -> Table {
         NormLayout::PreNorm => "before attention and FFN",
         NormLayout::Sandwich => "before and after attention and FFN",
     };
-    let mut table = new_table(&["part", "value"]);
+    let mut table = output::table(&["part", "value"]);
     table.add_row(["vocabulary".to_string(), format!("{} rows", spec.vocab_size)]);
     table.add_row(["embeddings tied".to_string(), yes(spec.tied_embeddings)]);
     table.add_row(["norms".to_string(), norms.to_string()]);
@@ -126,7 +125,7 @@ fn attention(spec: &ModelSpec) -> String {
 }
 
 fn groups(p: &Parameters) -> Table {
-    let mut table = new_table(&["tensors", "parameters", "share"]);
+    let mut table = output::table(&["tensors", "parameters", "share"]);
     for (name, count) in [
         ("embedding", p.embedding),
         ("LM head", p.lm_head),
@@ -140,12 +139,12 @@ fn groups(p: &Parameters) -> Table {
         let share = 100.0 * count as f64 / p.total() as f64;
         table.add_row([name.to_string(), count.to_string(), format!("{share:.2} %")]);
     }
-    align_right(&mut table, &[1, 2]);
+    output::align_right(&mut table, [1, 2]);
     table
 }
 
 fn footprint(spec: &ModelSpec, shape: &Architecture) -> Table {
-    let mut table = new_table(&["element type", "weights", "KV cache per token"]);
+    let mut table = output::table(&["element type", "weights", "KV cache per token"]);
     for dtype in [DType::Bf16, DType::Fp8, DType::Int8] {
         table.add_row([
             dtype.to_string(),
@@ -153,7 +152,7 @@ fn footprint(spec: &ModelSpec, shape: &Architecture) -> Table {
             counts::kv_bytes_per_token(shape, dtype).to_string(),
         ]);
     }
-    align_right(&mut table, &[1, 2]);
+    output::align_right(&mut table, [1, 2]);
     table
 }
 
@@ -201,18 +200,4 @@ fn as_json(spec: &ModelSpec) -> Value {
         "kv_bytes_per_token": { "bf16": kv(DType::Bf16), "fp8": kv(DType::Fp8), "int8": kv(DType::Int8) },
         "tensor_parallel_degrees": degrees(spec, shape),
     })
-}
-
-fn new_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header);
-    table
-}
-
-fn align_right(table: &mut Table, columns: &[usize]) {
-    for &column in columns {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
 }

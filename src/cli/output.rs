@@ -1,8 +1,12 @@
-//! Standard output that may be closed early: `archplan models | head -1` is no failure and no panic.
+//! Standard output: lines, tables, JSON. It may be closed early: `archplan models | head -1` is no failure and
+//! no panic.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::OnceLock;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 
 use crate::cli::Failure;
 
@@ -31,5 +35,30 @@ pub fn finish() -> Result<(), Failure> {
             Err(Failure::Failed(format!("standard output: {error}; what was printed is not complete")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Prints pretty JSON.
+///
+/// # Errors
+/// A value that has no form in JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string_pretty(value).map_err(Failure::failed)?);
+    Ok(())
+}
+
+/// A plain table under column titles.
+pub fn table(titles: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(titles);
+    table
+}
+
+/// Sets columns of figures flush right; columns that the table lacks are passed over.
+pub fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
+    for index in columns {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
 }

@@ -11,11 +11,10 @@ use archplan::model::read;
 use archplan::model::spec::ModelSpec;
 use archplan::model::workload::{Deployment, Load, Workload};
 use archplan::units::{Bytes, DType, Seconds, three_digits};
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Failure, Global, costs};
+use crate::cli::{Failure, Global, costs, output};
 
 /// Arguments of `archplan predict`.
 #[derive(clap::Args, Debug)]
@@ -149,7 +148,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Request { spec: &spec, architecture: &architecture, profile: &args.profile, deployment, workload };
     if global.json {
         let document = Value::Object(request.to_json(&prediction));
-        println!("{}", serde_json::to_string_pretty(&document).map_err(Failure::failed)?);
+        output::json(&document)?;
     } else {
         request.print(&prediction);
     }
@@ -386,10 +385,7 @@ fn print_memory(memory: &Memory) {
 }
 
 fn titled(titles: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(titles.to_vec());
-    for column in table.column_iter_mut().skip(1).take(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = output::table(titles);
+    output::align_right(&mut table, [1, 2]);
     table
 }

@@ -1,8 +1,6 @@
 //! `archplan profiles`: list, show, check, evaluate and fit hardware profiles; one file per action.
 
 use archplan::hardware::profile::registry::Profiles;
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 
 use crate::cli::{
     Failure, Global, profiles_check, profiles_evaluate, profiles_fit, profiles_list, profiles_show,
@@ -49,17 +47,4 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 /// The built-in profiles and those of `--profile-dir`.
 pub fn at_hand(global: &Global) -> Result<Profiles, Failure> {
     Profiles::new(&global.profile_dir).map_err(Failure::bad_input)
-}
-
-/// A plain table under column titles.
-pub fn titled(titles: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(titles);
-    table
-}
-
-/// Prints pretty JSON on stdout.
-pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(value).map_err(Failure::failed)?);
-    Ok(())
 }

@@ -9,8 +9,7 @@ use archplan::hardware::profile::error::Place;
 use archplan::hardware::profile::registry;
 use serde::Serialize;
 
-use crate::cli::profiles::print_json;
-use crate::cli::{Failure, Global};
+use crate::cli::{Failure, Global, output};
 
 /// Findings of one kind and profile that are printed for people; JSON holds all.
 const PRINTED: usize = 50;
@@ -62,7 +61,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let folders = registry::folders_of(path).map_err(Failure::bad_input)?;
     let checked: Vec<_> = folders.iter().map(|folder| (folder, check::check(folder))).collect();
     if global.json {
-        print_json(&checked.iter().map(|(folder, report)| as_json(folder, report)).collect::<Vec<_>>())?;
+        output::json(&checked.iter().map(|(folder, report)| as_json(folder, report)).collect::<Vec<_>>())?;
     } else {
         checked.iter().for_each(|(folder, report)| print(folder, report));
     }

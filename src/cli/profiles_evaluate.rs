@@ -14,7 +14,7 @@ use archplan::hardware::profile::table;
 use archplan::units::DType;
 
 use crate::cli::progress::Steps;
-use crate::cli::{Failure, Global, profiles, profiles_fit};
+use crate::cli::{Failure, Global, output, profiles, profiles_fit};
 
 /// Arguments of `archplan profiles evaluate`.
 #[derive(clap::Args, Debug)]
@@ -166,9 +166,9 @@ fn against(profile: &HardwareProfile, dir: &std::path::Path) -> Result<Vec<Score
 /// Prints scores as a table or as JSON.
 pub fn print(scores: &[Score], global: &Global) -> Result<(), Failure> {
     if global.json {
-        return profiles::print_json(&scores);
+        return output::json(&scores);
     }
-    let mut table = profiles::titled(&[
+    let mut table = output::table(&[
         "family",
         "dtype",
         "kept out",

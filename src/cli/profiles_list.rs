@@ -11,8 +11,8 @@ use archplan::hardware::profile::manifest::TableInfo;
 use archplan::units::DType;
 use serde::Serialize;
 
-use crate::cli::profiles::{at_hand, print_json, titled};
-use crate::cli::{Failure, Global};
+use crate::cli::profiles::at_hand;
+use crate::cli::{Failure, Global, output};
 
 #[derive(Serialize)]
 struct Listed {
@@ -41,7 +41,7 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     let profiles = at_hand(global)?;
     let listed: Vec<_> = profiles.names().map(|name| listed(name, profiles.get(name))).collect();
     match global.json {
-        true => print_json(&listed)?,
+        true => output::json(&listed)?,
         false => print_table(&listed),
     }
     for broken in &listed {
@@ -104,7 +104,7 @@ fn print_table(listed: &[Listed]) {
     let mut titles = vec!["name", "device", "dtypes"];
     titles.extend(families.iter().map(|family| family.name()));
     titles.extend(["licence", "from"]);
-    let mut table = titled(&titles);
+    let mut table = output::table(&titles);
     for profile in listed {
         let dtypes: Vec<_> = profile.dtypes.iter().map(|dtype| dtype.name()).collect();
         let mut row = vec![profile.name.clone()];

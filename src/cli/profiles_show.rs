@@ -11,9 +11,9 @@ use archplan::units::DType;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::cli::profiles::{at_hand, print_json, titled};
+use crate::cli::profiles::at_hand;
 use crate::cli::profiles_list::origin;
-use crate::cli::{Failure, Global};
+use crate::cli::{Failure, Global, output};
 
 /// Arguments of `archplan profiles show`.
 #[derive(clap::Args, Debug)]
@@ -67,7 +67,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let profile = at_hand(global)?.get(&args.name).map_err(Failure::bad_input)?;
     let shown = shown(&profile)?;
     match global.json {
-        true => print_json(&shown),
+        true => output::json(&shown),
         false => {
             print(&profile, &shown);
             Ok(())
@@ -201,7 +201,7 @@ fn print(profile: &HardwareProfile, shown: &Shown) {
     if let Some(first) = shown.evaluation.first() {
         println!("\nstated errors (evaluation.csv)");
         let titles: Vec<_> = first.keys().map(String::as_str).collect();
-        let mut table = titled(&titles);
+        let mut table = output::table(&titles);
         for row in &shown.evaluation {
             table.add_row(
                 row.values().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_string)),

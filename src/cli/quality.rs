@@ -3,9 +3,8 @@
 use archplan::quality::report::{self, QualityReport};
 use archplan::quality::validation;
 use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 
-use crate::cli::{Failure, Global};
+use crate::cli::{Failure, Global, output};
 
 /// Arguments of `archplan quality`.
 #[derive(clap::Args, Debug)]
@@ -28,7 +27,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     }
     let report = report::report().map_err(Failure::failed)?;
     match global.json {
-        true => println!("{}", serde_json::to_string_pretty(&report).map_err(Failure::failed)?),
+        true => output::json(&report)?,
         false => print_tables(&report),
     }
     Ok(())
@@ -42,7 +41,20 @@ fn print_tables(report: &QualityReport) {
         report.coefficients.len()
     );
     println!("Coefficients (from_table: 0 = from the law alone, 1 = from the table alone)");
-    let mut table = titled(&["coefficient", "value", "from_table", "belief", "source of the belief"]);
+    println!("{}\n", coefficients(report));
+    println!(
+        "Errors in points of accuracy on figures left out of the fit (interval: {:.0} % of unseen parents)",
+        100.0 * report.coverage
+    );
+    println!("{}\n", errors(report));
+    println!(
+        "Rank correlation (Spearman) with the MMLU of published candidates of about one size, not retrained\n(they set no coefficient, but the form of the law was chosen with them in sight)"
+    );
+    println!("{}", rankings(report));
+}
+
+fn coefficients(report: &QualityReport) -> Table {
+    let mut table = output::table(&["coefficient", "value", "from_table", "belief", "source of the belief"]);
     for c in &report.coefficients {
         table.add_row([
             c.name.clone(),
@@ -52,13 +64,21 @@ fn print_tables(report: &QualityReport) {
             c.belief_source.clone(),
         ]);
     }
-    println!("{table}\n");
-    println!(
-        "Errors in points of accuracy on figures left out of the fit (interval: {:.0} % of unseen parents)",
-        100.0 * report.coverage
-    );
-    let mut table =
-        titled(&["method", "left out", "over", "n", "mean |err|", "median", "bias", "spearman", "covered %"]);
+    table
+}
+
+fn errors(report: &QualityReport) -> Table {
+    let mut table = output::table(&[
+        "method",
+        "left out",
+        "over",
+        "n",
+        "mean |err|",
+        "median",
+        "bias",
+        "spearman",
+        "covered %",
+    ]);
     for s in &report.scores {
         table.add_row([
             name(&s.method),
@@ -72,11 +92,11 @@ fn print_tables(report: &QualityReport) {
             format!("{:.0}", s.coverage_percent),
         ]);
     }
-    println!("{table}\n");
-    println!(
-        "Rank correlation (Spearman) with the MMLU of published candidates of about one size, not retrained\n(they set no coefficient, but the form of the law was chosen with them in sight)"
-    );
-    let mut table = titled(&[
+    table
+}
+
+fn rankings(report: &QualityReport) -> Table {
+    let mut table = output::table(&[
         "list",
         "n",
         "prior",
@@ -96,12 +116,6 @@ fn print_tables(report: &QualityReport) {
             r.favourite_place.map_or_else(|| "-".to_string(), |place| place.to_string()),
         ]);
     }
-    println!("{table}");
-}
-
-fn titled(titles: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(titles);
     table
 }
 

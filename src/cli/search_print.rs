@@ -8,10 +8,10 @@ use archplan::plan::record::{Binding, Budget, Metric, Plan};
 use archplan::plan::request::Request;
 use archplan::search::space::SearchSpace;
 use archplan::units::{format_count, three_digits};
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use serde_json::json;
 
-use crate::cli::{Failure, Global, profiles};
+use crate::cli::{Failure, Global, output};
 
 /// Rows of the front that are shown; all of them are in front.csv.
 const SHOWN: usize = 12;
@@ -44,13 +44,13 @@ pub fn space_json(request: &Request<'_>, space: &SearchSpace) -> Result<(), Fail
         .map(|a| json!({ "name": a.axis.name(), "parent": a.parent, "multiple": a.multiple, "values": a.values }))
         .collect();
     let scenarios: Vec<String> = request.scenarios().into_iter().map(|s| s.name).collect();
-    profiles::print_json(&json!({ "scenarios": scenarios, "space": { "size": space.size(), "axes": axes } }))
+    output::json(&json!({ "scenarios": scenarios, "space": { "size": space.size(), "axes": axes } }))
 }
 
 /// The plan and the files that hold it.
 pub fn after(plan: &Plan, written: &[PathBuf], global: &Global) -> Result<(), Failure> {
     if global.json {
-        profiles::print_json(plan)?;
+        output::json(plan)?;
     } else {
         println!("Shapes");
         for (i, scenario) in plan.scenarios.iter().enumerate() {
@@ -162,10 +162,8 @@ fn front(plan: &Plan) -> Table {
 }
 
 fn numbers(titles: &[&str]) -> Table {
-    let mut table = profiles::titled(titles);
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = output::table(titles);
+    output::align_right(&mut table, 2..titles.len());
     table
 }
 
