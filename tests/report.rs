@@ -19,7 +19,6 @@ use archplan::quality::prior::{QualityPrior, Recovery};
 use archplan::report::bundle;
 use archplan::report::chart::picture::{Picture, XAxis};
 use archplan::report::chart::render;
-use archplan::report::error::ReportError;
 use archplan::report::{html, tables};
 use archplan::search::space::options::SpaceOptions;
 use archplan::units::DType;
@@ -142,39 +141,6 @@ fn tables_have_a_row_for_every_shape_and_a_header_with_units() {
 }
 
 #[test]
-fn other_folders_are_left_alone_unless_forced() {
-    let scratch = tempfile::tempdir().expect("a folder");
-    let dir = scratch.path().join("mine");
-    fs::create_dir(&dir).expect("a folder");
-    bundle::check_target(&dir, false).expect("an empty folder will do");
-    fs::write(dir.join("thesis.tex"), "years").expect("a file");
-    let refused = bundle::write(plan(), &spec(), &dir, false);
-    assert!(matches!(refused, Err(ReportError::Occupied { .. })));
-    assert_eq!(names(&dir), ["thesis.tex"]);
-    bundle::write(plan(), &spec(), &dir, true).expect("forced");
-    bundle::write(plan(), &spec(), &dir, false).expect("an earlier result may be replaced");
-    let file = scratch.path().join("file");
-    fs::write(&file, "x").expect("a file");
-    assert!(matches!(bundle::check_target(&file, true), Err(ReportError::NotAFolder { .. })));
-}
-
-#[test]
-fn a_failure_leaves_nothing() {
-    let scratch = tempfile::tempdir().expect("a folder");
-    let mut broken = plan().clone();
-    // More query heads than the stock class can be told about: the configuration cannot be written.
-    broken.chosen.as_mut().expect("a shape").shape.kv_heads = 0;
-    let dir = scratch.path().join("run");
-    assert!(bundle::write(&broken, &spec(), &dir, false).is_err());
-    assert!(names(scratch.path()).is_empty(), "{:?}", names(scratch.path()));
-    fs::create_dir(&dir).expect("a folder");
-    bundle::write(plan(), &spec(), &dir, false).expect("a result");
-    assert!(bundle::write(&broken, &spec(), &dir, false).is_err());
-    assert_eq!(&bundle::read(&dir).expect("the earlier result"), plan());
-    assert_eq!(names(scratch.path()), ["run"]);
-}
-
-#[test]
 fn an_infeasible_plan_is_drawn_too() {
     let plan = search("50x");
     assert!(matches!(&plan.outcome, Outcome::Infeasible { binding } if !binding.is_empty()));
@@ -187,11 +153,18 @@ fn an_infeasible_plan_is_drawn_too() {
 }
 
 #[test]
-fn a_hostile_name_stays_words() {
+fn no_text_of_a_plan_becomes_markup() {
+    let hostile = "</script><script>alert(1)</script><!-- ' \" & ]]>";
+    let clean = html::page(plan()).expect("a page");
     let mut plan = plan().clone();
-    plan.recipe.model.name = "</script><b onload=x>&".to_string();
+    plan.recipe.model.name = hostile.to_string();
+    plan.recipe.command = hostile.to_string();
+    plan.scenarios[0].name = hostile.to_string();
+
     let page = html::page(&plan).expect("a page");
-    assert_eq!(page.matches("</script>").count(), 1);
-    let svg = render::svg(&Picture::new(&plan, XAxis::Throughput, 0)).expect("a picture");
-    assert!(!svg.contains("<b onload"), "markup in the picture");
+    for tag in ["<script", "</script", "<!--"] {
+        assert_eq!(page.matches(tag).count(), clean.matches(tag).count(), "{tag}");
+    }
+    let picture = render::svg(&Picture::new(&plan, XAxis::Throughput, 0)).expect("a picture");
+    assert!(!picture.contains("<script") && picture.contains("&lt;script"));
 }

@@ -1,7 +1,6 @@
 //! The folder a search leaves: every file or none.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::files;
@@ -11,44 +10,27 @@ use crate::model::spec::ModelSpec;
 use crate::plan::record::Plan;
 use crate::report::chart::picture::{Picture, XAxis};
 use crate::report::chart::render;
+use crate::report::consistency;
 use crate::report::error::ReportError;
+use crate::report::folder::{self, PLAN};
 use crate::report::html;
 use crate::report::tables;
 
-/// The file that marks a folder as a result of ours.
-const PLAN: &str = "plan.json";
-
-/// Whether a result may be written to `dir`: it is absent, empty, an earlier result, or `force` is set.
-///
-/// # Errors
-/// [`ReportError::Occupied`], [`ReportError::NotAFolder`], or a folder that cannot be read.
-pub fn check_target(dir: &Path, force: bool) -> Result<(), ReportError> {
-    let shown = || dir.display().to_string();
-    match fs::metadata(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(reason) => Err(ReportError::Io { path: shown(), reason }),
-        Ok(found) if !found.is_dir() => Err(ReportError::NotAFolder { dir: shown() }),
-        Ok(_) if force || dir.join(PLAN).is_file() => Ok(()),
-        Ok(_) => {
-            let mut entries =
-                fs::read_dir(dir).map_err(|reason| ReportError::Io { path: shown(), reason })?;
-            if entries.next().is_some() { Err(ReportError::Occupied { dir: shown() }) } else { Ok(()) }
-        }
-    }
-}
+pub use crate::report::folder::check_target;
 
 /// Writes `plan.json`, `candidates.csv`, `front.csv`, `front.svg`, `front.png`, `report.html` and, for a chosen
 /// shape, `target/config.json` and `target.json` to `dir`, and returns their paths. Everything is made in a
-/// folder beside it first and moved in place at the end; what an earlier result left there is replaced.
+/// folder of its own first and moved in place at the end. The files of an earlier result are replaced; other
+/// files of `dir` are left alone.
 ///
 /// # Errors
 /// See [`ReportError`]; `dir` is then as it was.
 pub fn write(plan: &Plan, parent: &ModelSpec, dir: &Path, force: bool) -> Result<Vec<PathBuf>, ReportError> {
     check_target(dir, force)?;
-    let name = dir.file_name().map_or("result".into(), |n| n.to_string_lossy().into_owned());
-    let staging = dir.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let staging = folder::staging(dir);
+    let _ = fs::remove_dir_all(&staging);
     let written = stage(plan, parent, &staging).and_then(|names| {
-        replace(&staging, dir)
+        folder::install(&staging, dir, &names)
             .map_err(|reason| ReportError::Io { path: dir.display().to_string(), reason })?;
         Ok(names)
     });
@@ -60,12 +42,11 @@ pub fn write(plan: &Plan, parent: &ModelSpec, dir: &Path, force: bool) -> Result
 
 fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<&'static str>, ReportError> {
     let picture = Picture::new(plan, XAxis::default_for(plan), 0);
-    let svg = render::svg(&picture)?;
     let mut texts = vec![
         (PLAN, compact(plan)?),
         ("candidates.csv", tables::candidates(plan)?),
         ("front.csv", tables::front(plan)?),
-        ("front.svg", svg),
+        ("front.svg", render::svg(&picture)?),
         ("report.html", html::page(plan)?),
     ];
     if let Some(chosen) = &plan.chosen {
@@ -102,26 +83,23 @@ fn json(name: &'static str, value: &impl serde::Serialize) -> Result<String, Rep
     text.map(|t| t + "\n").map_err(|e| ReportError::Format { name, reason: e.to_string() })
 }
 
-/// Puts `staging` in the place of `dir`; the old folder is kept until the new one stands.
-fn replace(staging: &Path, dir: &Path) -> io::Result<()> {
-    if !dir.exists() {
-        return fs::rename(staging, dir);
-    }
-    let old = staging.with_extension("old");
-    fs::rename(dir, &old)?;
-    match fs::rename(staging, dir) {
-        Ok(()) => fs::remove_dir_all(&old),
-        Err(e) => fs::rename(&old, dir).and(Err(e)),
-    }
-}
-
 /// Reads a plan from `plan.json` or the folder that holds it.
 ///
 /// # Errors
-/// A file that cannot be read or is no plan.
+/// A file that cannot be read, is no plan, or contradicts itself.
 pub fn read(path: &Path) -> Result<Plan, ReportError> {
     let file = if path.is_dir() { path.join(PLAN) } else { path.to_path_buf() };
     let shown = file.display().to_string();
-    let text = fs::read_to_string(&file).map_err(|reason| ReportError::Io { path: shown.clone(), reason })?;
-    serde_json::from_str(&text).map_err(|reason| ReportError::NotAPlan { path: shown, reason })
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(reason) => return Err(ReportError::Unreadable { path: shown, reason }),
+    };
+    let plan: Plan = match serde_json::from_str(&text) {
+        Ok(plan) => plan,
+        Err(reason) => return Err(ReportError::NotAPlan { path: shown, reason }),
+    };
+    match consistency::fault(&plan) {
+        None => Ok(plan),
+        Some(fault) => Err(ReportError::Inconsistent { path: shown, fault }),
+    }
 }

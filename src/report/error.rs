@@ -8,7 +8,7 @@ use crate::report::chart::render::RenderError;
 pub enum ReportError {
     /// The folder holds something else.
     #[error(
-        "{dir} is not empty and no result of an earlier search: name another folder with --out, or add --force to replace it"
+        "{dir} is not empty and no result of an earlier search: name another folder with --out, or add --force to write there all the same (only files of a result are replaced)"
     )]
     Occupied {
         /// The folder.
@@ -19,6 +19,20 @@ pub enum ReportError {
     NotAFolder {
         /// The path.
         dir: String,
+    },
+    /// Something that is no file stands where one has to go.
+    #[error("{path} is in the way of a file of the result: move it, or name another folder with --out")]
+    Blocked {
+        /// What is in the way.
+        path: String,
+    },
+    /// The plan cannot be read.
+    #[error("{path}: {reason}; name a plan.json, or the folder that `archplan search … --out DIR` wrote")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why it failed.
+        reason: std::io::Error,
     },
     /// The file system refuses.
     #[error("{path}: {reason}")]
@@ -37,6 +51,14 @@ pub enum ReportError {
         path: String,
         /// What is wrong, with line and column.
         reason: serde_json::Error,
+    },
+    /// The plan contradicts itself.
+    #[error("{path}: {fault}; make it anew with `archplan search … --out DIR`")]
+    Inconsistent {
+        /// The file.
+        path: String,
+        /// The key, and what is wrong with it.
+        fault: String,
     },
     /// A table or document cannot be put together.
     #[error("{name}: {reason}")]

@@ -2,6 +2,8 @@
 
 pub mod bundle;
 pub mod chart;
+mod consistency;
 pub mod error;
+mod folder;
 pub mod html;
 pub mod tables;

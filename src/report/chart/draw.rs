@@ -191,23 +191,42 @@ fn draw_bars<DB: DrawingBackend>(
     s: Scale,
 ) -> Drawn<DB> {
     let at = |x: f64, y: f64| local(area, plot.backend_coord(&(x.clamp(xs.0, xs.1), y.clamp(ys.0, ys.1))));
-    let cap = s.px(5.0);
     let (left, right) = (at(mark.x.low, mark.y.value), at(mark.x.high, mark.y.value));
     let (low, high) = (at(mark.x.value, mark.y.low), at(mark.x.value, mark.y.high));
+    let goes_on = |v: f64, (low, high): (f64, f64)| !(low..=high).contains(&v);
+    let end = |at, toward, goes_on| End { at, toward, goes_on };
+    if left.0 != right.0 {
+        let ends =
+            [end(left, (-1, 0), goes_on(mark.x.low, xs)), end(right, (1, 0), goes_on(mark.x.high, xs))];
+        draw_bar(area, ends, s)?;
+    }
+    if low.1 != high.1 {
+        let ends = [end(low, (0, 1), goes_on(mark.y.low, ys)), end(high, (0, -1), goes_on(mark.y.high, ys))];
+        draw_bar(area, ends, s)?;
+    }
+    Ok(())
+}
+
+/// One end of an interval.
+struct End {
+    at: (i32, i32),
+    /// Unit step outwards.
+    toward: (i32, i32),
+    /// The interval goes on beyond the frame: an arrow shows it in place of a cap.
+    goes_on: bool,
+}
+
+fn draw_bar<DB: DrawingBackend>(area: &Canvas<DB>, ends: [End; 2], s: Scale) -> Drawn<DB> {
     let style = INK.stroke_width(s.px(1.5) as u32);
-    let upright = |(x, y): (i32, i32)| [(x, y - cap), (x, y + cap)];
-    let level = |(x, y): (i32, i32)| [(x - cap, y), (x + cap, y)];
-    let wide = [[left, right], upright(left), upright(right)];
-    let tall = [[low, high], level(low), level(high)];
-    // An interval that goes on beyond the frame has no cap there.
-    let inside = |v: f64, (low, high): (f64, f64)| (low..=high).contains(&v);
-    let shown = [
-        (left.0 != right.0, [true, inside(mark.x.low, xs), inside(mark.x.high, xs)], wide),
-        (low.1 != high.1, [true, inside(mark.y.low, ys), inside(mark.y.high, ys)], tall),
-    ];
-    for (_, parts, paths) in shown.into_iter().filter(|(any, ..)| *any) {
-        for (path, _) in paths.into_iter().zip(parts).filter(|(_, part)| *part) {
-            area.draw(&PathElement::new(path, style))?;
+    let [from, to] = &ends;
+    area.draw(&PathElement::new([from.at, to.at], style))?;
+    for End { at: (x, y), toward: (dx, dy), goes_on } in ends {
+        let (cap, back) = if goes_on { (s.px(6.0), s.px(11.0)) } else { (s.px(5.0), 0) };
+        let (x0, y0) = (x - dx * back, y - dy * back);
+        let sides = [(x0 - dy * cap, y0 - dx * cap), (x0 + dy * cap, y0 + dx * cap)];
+        match goes_on {
+            true => area.draw(&Polygon::new([sides[0], (x, y), sides[1]], INK.filled()))?,
+            false => area.draw(&PathElement::new(sides, style))?,
         }
     }
     Ok(())

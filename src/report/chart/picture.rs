@@ -196,7 +196,9 @@ fn span(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     if low > high {
         return (0.0, 1.0);
     }
-    let pad = if high > low { (high - low) * margin } else { low.abs().max(1.0) * margin };
+    // Values that differ by rounding only are one value: ticks between them could not be told apart.
+    let size = low.abs().max(high.abs()).max(1e-6);
+    let pad = if high - low > 1e-6 * size { (high - low) * margin } else { size * margin };
     (low - pad, high + pad)
 }
 
@@ -213,7 +215,7 @@ fn quality_source(plan: &Plan) -> Source {
 fn title(plan: &Plan) -> String {
     let name = &plan.recipe.model.name;
     match plan.chosen {
-        Some(_) => format!("{name}: accuracy against speed of every allowed shape"),
+        Some(_) => format!("{name}: accuracy against speed"),
         None => format!("{name}: no allowed shape meets the budget"),
     }
 }
@@ -297,15 +299,18 @@ impl<'a> Reader<'a> {
 
     fn caption(&self) -> Vec<String> {
         let plan = self.plan;
-        let budgets: Vec<String> = plan.budgets.iter().map(|b| b.metric.limit(b.limit)).collect();
-        let budget = if budgets.is_empty() { "none".to_string() } else { budgets.join(", ") };
+        let search = &plan.search;
+        let proof = match plan.chosen {
+            // What exactly is proven stands in the plan.
+            Some(_) => search.optimality.split(':').next().unwrap_or_default(),
+            None => &search.optimality,
+        };
         let lines = [
             format!(
-                "Budget: {budget}. Space: {} shapes, {} feasible; {}.",
-                units::group_digits(plan.search.enumerated),
-                units::group_digits(plan.search.feasible),
-                // What exactly is proven stands in the plan.
-                plan.search.optimality.split(':').next().unwrap_or_default()
+                "Budget: {}. {} of {} shapes meet it; {proof}.",
+                budgets(plan),
+                units::group_digits(search.feasible),
+                units::group_digits(search.enumerated),
             ),
             format!(
                 "Bars: 90 % intervals. Accuracy: {}, not measured on this model's weights. archplan {}, seed {}, profile {}.",
@@ -317,6 +322,19 @@ impl<'a> Reader<'a> {
         ];
         lines.iter().flat_map(|line| wrapped(line)).collect()
     }
+}
+
+/// Every budget once, with the chance asked for.
+fn budgets(plan: &Plan) -> String {
+    let mut limits: Vec<String> = Vec::new();
+    for limit in plan.budgets.iter().map(|b| b.metric.limit(b.limit)) {
+        if !limits.contains(&limit) {
+            limits.push(limit);
+        }
+    }
+    let chance = plan.recipe.request.confidence;
+    let chance = chance.map(|c| format!(", each with a chance of {c} at least")).unwrap_or_default();
+    if limits.is_empty() { "none".to_string() } else { limits.join(", ") + &chance }
 }
 
 /// Characters that fit the picture's width at the caption's size.

@@ -50,7 +50,7 @@ pub fn svg(picture: &Picture) -> Result<String, RenderError> {
     Ok(text.replace("font-family=\"sans-serif\"", "font-family=\"DejaVu Sans, Verdana, sans-serif\""))
 }
 
-/// Writes the picture as PNG to `path`: whole or not at all.
+/// Writes the picture as PNG to `path`: whole or not at all. Missing folders are made, as for the SVG.
 pub fn png(picture: &Picture, path: &Path) -> Result<(), RenderError> {
     register_fonts()?;
     let (width, height) = (SIZE.0 * OVERSAMPLE, SIZE.1 * OVERSAMPLE);
@@ -62,6 +62,9 @@ pub fn png(picture: &Picture, path: &Path) -> Result<(), RenderError> {
     let target = path.display().to_string();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let staged = path.with_file_name(format!(".{name}.{}.part.png", std::process::id()));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| failed(&target, e))?;
+    }
     let drawn = {
         let mut file = BitMapBackend::new(&staged, SIZE);
         file.blit_bitmap((0, 0), SIZE, &average(&pixels)).and_then(|()| file.present())

@@ -1,0 +1,182 @@
+//! The folder of a result: what may be written there, and putting files in place all together or not at all.
+//!
+//! Only the files of a result are ever touched: whatever else stands in the folder stays as it is.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::report::error::ReportError;
+
+/// The file that marks a folder as a result of ours.
+pub const PLAN: &str = "plan.json";
+
+/// Every file a result can hold.
+pub const FILES: [&str; 8] = [
+    "candidates.csv",
+    "front.csv",
+    "front.png",
+    "front.svg",
+    PLAN,
+    "report.html",
+    "target.json",
+    "target/config.json",
+];
+
+/// Start of the name of a folder in which files wait to be put in place.
+const STAGING: &str = ".archplan.";
+
+/// Whether a result may be written to `dir`: it is absent, empty, an earlier result, or `force` is set.
+///
+/// # Errors
+/// [`ReportError::Occupied`], [`ReportError::NotAFolder`], [`ReportError::Blocked`], or a folder that cannot be
+/// read.
+pub fn check_target(dir: &Path, force: bool) -> Result<(), ReportError> {
+    let io = |reason| ReportError::Io { path: dir.display().to_string(), reason };
+    match fs::metadata(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(reason) => return Err(io(reason)),
+        Ok(found) if !found.is_dir() => {
+            return Err(ReportError::NotAFolder { dir: dir.display().to_string() });
+        }
+        Ok(_) => {}
+    }
+    if !force && !is_empty(dir).map_err(io)? && !is_result(dir) {
+        return Err(ReportError::Occupied { dir: dir.display().to_string() });
+    }
+    let is_in_the_way = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| !found.is_file());
+    let target = dir.join("target");
+    let blocked = match target.metadata() {
+        Ok(found) if !found.is_dir() => Some(target),
+        _ => FILES.iter().map(|name| dir.join(name)).find(is_in_the_way),
+    };
+    blocked.map_or(Ok(()), |path| Err(ReportError::Blocked { path: path.display().to_string() }))
+}
+
+/// Nothing stands there but what an interrupted run may have left.
+fn is_empty(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        if !entry?.file_name().to_string_lossy().starts_with(STAGING) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What tells a plan of ours, of any version, from another file of that name.
+#[derive(Deserialize)]
+struct Marker {
+    #[serde(rename = "recipe")]
+    _recipe: RecipeMarker,
+    #[serde(rename = "front")]
+    _front: Vec<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct RecipeMarker {
+    #[serde(rename = "version")]
+    _version: String,
+}
+
+fn is_result(dir: &Path) -> bool {
+    let text = fs::read_to_string(dir.join(PLAN));
+    text.is_ok_and(|text| serde_json::from_str::<Marker>(&text).is_ok())
+}
+
+/// A place on the file system of `dir` where its files can wait: inside it where it exists (it may be a mount
+/// point or `.`), else beside it.
+pub fn staging(dir: &Path) -> PathBuf {
+    let name = format!("{STAGING}{}.part", std::process::id());
+    if dir.is_dir() { dir.join(name) } else { dir.with_file_name(name) }
+}
+
+/// Moves `names`, all of them in `staging`, to `dir`; files of an earlier result that are not among them go.
+/// After an error `dir` is as it was.
+pub fn install(staging: &Path, dir: &Path, names: &[&str]) -> io::Result<()> {
+    if !dir.exists() {
+        return fs::rename(staging, dir);
+    }
+    let old = staging.join("old");
+    let mut undo: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let done = exchange(staging, dir, &old, names, &mut undo);
+    if done.is_err() {
+        for (from, to) in undo.iter().rev() {
+            let _ = fs::rename(to, from);
+        }
+        let _ = fs::remove_dir(dir.join("target"));
+        return done;
+    }
+    // Goes only where the new result has no target and nobody put anything there.
+    let _ = fs::remove_dir(dir.join("target"));
+    let _ = fs::remove_dir_all(staging);
+    Ok(())
+}
+
+fn exchange(
+    staging: &Path,
+    dir: &Path,
+    old: &Path,
+    names: &[&str],
+    undo: &mut Vec<(PathBuf, PathBuf)>,
+) -> io::Result<()> {
+    let mut rename = |from: PathBuf, to: PathBuf| {
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::rename(&from, &to)?;
+        undo.push((from, to));
+        Ok::<(), io::Error>(())
+    };
+    for name in FILES.iter().filter(|name| dir.join(name).exists()) {
+        rename(dir.join(name), old.join(name))?;
+    }
+    names.iter().try_for_each(|name| rename(staging.join(name), dir.join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: PathBuf, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn what_fails_half_way_is_undone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("run");
+        for name in [PLAN, "front.csv", "notes.md", "target/weights.bin"] {
+            write(dir.join(name), "old");
+        }
+        let staging = staging(&dir);
+        write(staging.join(PLAN), "new");
+        write(staging.join("target/config.json"), "new");
+        // The last one was never made, so that its move fails after the others.
+        let names = [PLAN, "target/config.json", "report.html"];
+        assert!(install(&staging, &dir, &names).is_err());
+        for name in [PLAN, "front.csv", "notes.md", "target/weights.bin"] {
+            assert_eq!(fs::read_to_string(dir.join(name)).unwrap(), "old", "{name}");
+        }
+        assert!(!dir.join("target/config.json").exists() && !dir.join("report.html").exists());
+    }
+
+    #[test]
+    fn an_earlier_result_goes_and_nothing_else() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("run");
+        for name in ["target.json", "target/config.json", "front.csv", "notes.md"] {
+            write(dir.join(name), "old");
+        }
+        let staging = staging(&dir);
+        write(staging.join("front.csv"), "new");
+        install(&staging, &dir, &["front.csv"]).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("front.csv")).unwrap(), "new");
+        let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["front.csv", "notes.md"]);
+    }
+}
