@@ -1,7 +1,7 @@
 //! Fits the law to the table: the most probable parameters given the published figures and the beliefs.
 //!
 //! There are about as many parameters as independent models, so each starts from a belief (a log-normal around
-//! a published law, [`table::beliefs`]) and moves only as far as the table pulls it. Deviations count in points
+//! a published law, [`crate::quality::table::beliefs`]) and moves only as far as the table pulls it. Deviations count in points
 //! of accuracy with a pseudo-Huber loss, so that one odd model cannot bend the law. Minimised with L-BFGS
 //! (argmin) in units of the beliefs' spread, where the problem is well conditioned; Newton steps then find the
 //! digits that L-BFGS cannot see in the cost.

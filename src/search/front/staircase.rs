@@ -33,11 +33,6 @@ impl Staircase {
         &self.entries
     }
 
-    /// The front, ascending in `x`, and nothing else.
-    pub fn into_entries(self) -> Vec<Entry> {
-        self.entries
-    }
-
     /// Shows the front a point, which must be free of NaN.
     #[inline]
     pub fn offer(&mut self, entry: Entry) {

@@ -84,19 +84,8 @@ impl Fit {
         let reference = rows.skeleton(&skeleton);
         let anchors = rows.interpolator(&reference);
         let members = Members::train(rows, &reference, &anchors, device, effort, Own::Simple);
-        let fit = Self {
-            dtype: rows.dtype,
-            rows: rows.seconds.len(),
-            rows_hash: rows.hash(),
-            skeleton,
-            members,
-            mixes,
-            spreads,
-            fastest: fastest(rows),
-            grid: Vec::new(),
-        };
         progress();
-        (fit, trials)
+        (Self::beside(rows, skeleton, members, mixes, spreads), trials)
     }
 
     /// A fit in a fraction of a second: interpolations only, no forests. Its spread comes from asking rows
@@ -110,6 +99,17 @@ impl Fit {
         let spreads = (0..mixes.len())
             .map(|p| Spread::learn(members.rehearse(rows, &reference, &anchors, p).iter(), &Mix::NONE))
             .collect();
+        Self::beside(rows, skeleton, members, mixes, spreads)
+    }
+
+    /// A fit that stands beside its rows and is tied to them.
+    fn beside(
+        rows: &Rows,
+        skeleton: Skeleton,
+        members: Members,
+        mixes: Vec<Mix>,
+        spreads: Vec<Spread>,
+    ) -> Self {
         Self {
             dtype: rows.dtype,
             rows: rows.seconds.len(),

@@ -89,7 +89,7 @@ pub struct Effort {
     pub trees: usize,
     /// Most leaves of a tree.
     pub leaves: usize,
-    /// Fewest samples of a leaf; large sets ask for more (see [`Effort::growth`]).
+    /// Fewest samples of a leaf; a set of more than 400 times as many asks for more.
     pub smallest_leaf: usize,
 }
 

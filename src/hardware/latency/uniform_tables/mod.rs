@@ -198,11 +198,6 @@ impl UniformTables {
     pub fn evaluate(&self, hidden: usize, ffn: usize, heads: usize, layers: u64) -> ShapeCost {
         self.point(&self.slice(hidden, heads), ffn, layers)
     }
-
-    /// What the engine may use of each device.
-    pub fn memory_budget(&self) -> Bytes {
-        Bytes(self.budget)
-    }
 }
 
 #[inline]
