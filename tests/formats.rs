@@ -1,0 +1,108 @@
+//! `docs/formats.md` names every key the tool prints.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn archplan(arguments: &str) -> Value {
+    let output = Command::cargo_bin("archplan")
+        .expect("the binary")
+        .args(arguments.split(' '))
+        .output()
+        .expect("a run");
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{arguments}: {e}"))
+}
+
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                found.insert(key.clone());
+                keys(inner, found);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|inner| keys(inner, found)),
+        _ => {}
+    }
+}
+
+/// Words in backticks.
+fn documented() -> BTreeSet<String> {
+    let text = fs::read_to_string("docs/formats.md").expect("docs/formats.md");
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|word| word.rsplit('.').next().unwrap_or_default().to_string())
+        .collect()
+}
+
+fn check(what: &str, found: BTreeSet<String>) {
+    // Names of types, profiles and libraries are values that happen to be keys.
+    const NAMES: [&str; 8] =
+        ["bf16", "fp8", "int8", "f32", "nccl", "gemm", "attention_prefill", "attention_decode"];
+    let documented = documented();
+    let missing: Vec<&String> = found
+        .iter()
+        .filter(|key| !documented.contains(*key) && !NAMES.contains(&key.as_str()) && *key != "all_reduce")
+        .collect();
+    assert!(missing.is_empty(), "{what}: not in docs/formats.md: {missing:?}");
+}
+
+#[test]
+fn every_key_is_documented() {
+    let request = "--model qwen3-0.6b --profile a100_sxm --batch 4 --prompt 512 --output 64";
+    let commands = [
+        format!("predict {request} --json -q"),
+        "predict --model qwen3-0.6b --profile a100_sxm --concurrency 4 --prompt 512 --output 64 --json -q"
+            .to_string(),
+        format!("search {request} --speedup 1.2x --json -q"),
+        format!("search {request} --dry-run --json -q"),
+        "profiles evaluate a100_sxm --json".to_string(),
+        "profiles list --json".to_string(),
+        "profiles show a100_sxm --json".to_string(),
+        "profiles show ascend_910b --json".to_string(),
+        "profiles check hardware_profiles/ascend_910b --json".to_string(),
+        "models show qwen3-0.6b --json".to_string(),
+        "quality --json".to_string(),
+        "evaluate-serving --json".to_string(),
+    ];
+    for command in commands {
+        let mut found = BTreeSet::new();
+        keys(&archplan(&command), &mut found);
+        assert!(!found.is_empty(), "{command} prints no keys");
+        check(&command, found);
+    }
+}
+
+#[test]
+fn every_column_is_documented() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let out = scratch.path().join("run");
+    let arguments = format!(
+        "search --model qwen3-0.6b --profile a100_sxm --batch 4 --prompt 512 --output 64 --speedup 1.2x --json -q --out {}",
+        out.display()
+    );
+    archplan(&arguments);
+    for name in ["front.csv", "candidates.csv"] {
+        let mut reader = csv::Reader::from_path(out.join(name)).expect("a table");
+        let columns = reader.headers().expect("a header").iter();
+        let plain = columns.map(|column| {
+            let column = column.strip_prefix("s0_").unwrap_or(column);
+            column.trim_end_matches("_low").trim_end_matches("_high").to_string()
+        });
+        check(name, plain.collect());
+    }
+    let target: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("target.json")).expect("a file")).expect("JSON");
+    let mut found = BTreeSet::new();
+    keys(&target, &mut found);
+    check("target.json", found);
+    let evaluation = fs::read_to_string("hardware_profiles/a100_sxm/evaluation.csv").expect("a table");
+    check(
+        "evaluation.csv",
+        evaluation.lines().next().unwrap_or_default().split(',').map(String::from).collect(),
+    );
+}
