@@ -138,6 +138,7 @@ impl fmt::Display for Seconds {
         let s = self.0;
         match s.abs() {
             0.0 => write!(f, "0 s"),
+            a if a < 1e-6 => write!(f, "{} ns", three_digits(s * 1e9)),
             a if a < 1e-3 => write!(f, "{} µs", three_digits(s * 1e6)),
             a if a < 1.0 => write!(f, "{} ms", three_digits(s * 1e3)),
             _ => write!(f, "{} s", three_digits(s)),
@@ -279,11 +280,17 @@ fn number_and_unit(s: &str) -> Option<(f64, &str)> {
     value.is_finite().then(|| (value, s[end..].trim()))
 }
 
+/// Nothing anybody means lies outside, and what lies inside stays finite in every unit.
+const TYPED: std::ops::RangeInclusive<f64> = 1e-9..=1e18;
+
 fn positive(s: &str, expected: &'static str, unit: impl Fn(&str) -> Option<f64>) -> Result<f64, UnitError> {
-    number_and_unit(s)
-        .and_then(|(x, u)| unit(u).map(|scale| x * scale))
-        .filter(|x| *x > 0.0 && x.is_finite())
-        .ok_or_else(|| UnitError { found: s.to_string(), expected })
+    let wrong = |expected| UnitError { found: s.to_string(), expected };
+    let typed = number_and_unit(s).and_then(|(x, u)| unit(u).map(|scale| x * scale));
+    let value = typed.filter(|x| *x > 0.0).ok_or_else(|| wrong(expected))?;
+    match TYPED.contains(&value) {
+        true => Ok(value),
+        false => Err(wrong("between 1e-9 and 1e18 in its base unit (s, B, tok/s, 1)")),
+    }
 }
 
 /// Reads a duration with its unit: `20ms`, `350us`, `1.5s`, `2min`.
@@ -371,6 +378,9 @@ mod tests {
     fn refuses_numbers_without_their_unit_and_worse() {
         for bad in ["20", "ms", "", "-3ms", "0ms", "nanms", "infs", "1e999s", "20 parsecs", "é", "1.2.3s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        for bad in ["1e-10s", "1e19s", "1e308s"] {
+            assert!(parse_duration(bad).unwrap_err().to_string().contains("between"), "{bad}");
         }
         assert!(parse_bytes("40").is_err());
         assert!(parse_tokens_per_second("2500").is_err());

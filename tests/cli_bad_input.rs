@@ -196,6 +196,160 @@ fn predictions() {
     all_are_bad_input(&lines.iter().map(|(line, say)| (line.as_str(), *say)).collect::<Vec<_>>());
 }
 
+/// `search` of a request that is sound but for what a case adds.
+fn search(add: &str) -> String {
+    let mut line = "search --model qwen3-0.6b".to_string();
+    for (key, value) in [("--profile", "a100_sxm"), ("--batch", "4"), ("--prompt", "512"), ("--output", "64")]
+    {
+        if !add.split(' ').any(|word| word == key || (word == "--workload" && key != "--profile")) {
+            line = format!("{line} {key} {value}");
+        }
+    }
+    format!("{line} {add}")
+}
+
+#[test]
+fn searches() {
+    let cases = [
+        ("--profile a100_sxm,tp=", "no number of devices"),
+        ("--profile a100_sxm,tp=3", "does not divide the parent's q_heads = 16"),
+        ("--profile a100_sxm,dtyp=fp8", "did you mean `dtype`"),
+        ("--profile a100_sxm,engine=vlm", "did you mean `vllm`"),
+        ("--profile a100_sxm --profile a100_sxm,tp=1", "asked for twice"),
+        ("--tp 32", "degrees that do: [1, 2, 4, 8, 16]"),
+        ("--tp 16", "it has [2, 4, 8]"),
+        ("--dtype fp8", "it has bf16"),
+        ("--profile h100_sxm --profile a100_sxm --dtype fp8", "`a100_sxm` has no gemm rows for dtype fp8"),
+        ("--workload batch", "is no setting"),
+        ("--workload batch=0,prompt=1,output=1", "at least 1"),
+        ("--workload batch=1,prompt=1", "output is missing"),
+        ("--workload batch=1,promt=1,output=1", "did you mean `prompt`"),
+        ("--workload batch=1,batch=1,prompt=1,output=1", "given twice"),
+        ("--workload batch=1,prompt=1e9,output=1", "`1e9` is no number"),
+        ("--workload batch=1,prompt=18446744073709551615,output=1", "expected 1 to 16777216"),
+        ("--prompt 16777216 --batch 65536", "tokens of all sequences"),
+        ("--max-tpot 20", "such as 20ms"),
+        ("--max-tpot 20GiB", "such as 20ms"),
+        ("--max-tpot -1ms", "`-1ms` is not a positive duration"),
+        ("--max-tpot 1e308s", "between"),
+        ("--max-tpot 1e-320s", "between"),
+        ("--max-tpot 1ms --max-tpot 2ms", "multiple times"),
+        ("--max-memory 6", "such as 40GiB"),
+        ("--min-throughput 2500", "such as 2500tok/s"),
+        ("--max-params nan", "such as 6B"),
+        ("--speedup 0", "such as 1.3x"),
+        ("--speedup 1e400", "such as 1.3x"),
+        ("--confidence 0.2", "from 0.5 to below 1"),
+        ("--confidence 1", "from 0.5 to below 1"),
+        ("--confidence nan", "from 0.5 to below 1"),
+        ("--confidence -0.9", "from 0.5 to below 1"),
+        ("--max-width-prune 1.5", "--max-width-prune is 1.5"),
+        ("--max-depth-prune -1", "--max-depth-prune is -1"),
+        ("--max-width-prune nan", "--max-width-prune is NaN"),
+        ("--multiple hidden=0", "the multiple of hidden is 0"),
+        ("--multiple hidn=8", "did you mean `hidden`"),
+        ("--multiple hidden=18446744073709551616", "such as hidden=128"),
+        ("--bounds hidden=2048..4096", "<= 1024 (the parent's)"),
+        ("--bounds hidden=5..1", "low <= high"),
+        ("--bounds hidden=100..101", "widen --bounds or lower --multiple"),
+        ("--bounds kv_heads=3", "no query heads"),
+        ("--skip width", "the axes are layers"),
+        ("--skip layers --bounds layers=20", "drop one of"),
+        ("--recovery-tokens -1", "such as 6B"),
+        ("--seed -1", "--seed"),
+        ("--speedup 1.1x --out empty", "is a file"),
+        ("--speedup 1.1x --out empty --force", "is a file"),
+        ("--speedup 1.1x --out empty/sub", "empty/sub"),
+        ("--speedup 1.1x --out odd", "odd is not empty"),
+        ("--speedup 1.1x --out .", ". is not empty"),
+        ("--out ''", "--out"),
+    ];
+    let lines: Vec<(String, &str)> = cases.iter().map(|(add, say)| (search(add), *say)).collect();
+    all_are_bad_input(&lines.iter().map(|(line, say)| (line.as_str(), *say)).collect::<Vec<_>>());
+}
+
+#[test]
+fn budgets_that_no_shape_meets_are_named_with_the_nearest_value() {
+    let root = directory();
+    for (add, say) in [
+        ("--max-tpot 1ns", &["TPOT ≤ 1.00 ns", "the nearest is", "ms (14L"][..]),
+        ("--speedup 1000x", &["speedup ≥ 1000.000×", "the nearest is 2."]),
+        ("--max-params 1", &["parameters ≤ 1", "the nearest is 133M"]),
+        ("--max-memory 1B --max-ttft 1ms", &["memory per device ≤ 1 B", "TTFT ≤ 1.00 ms"]),
+        ("--prompt 4096 --batch 65536", &["memory per device ≤ 72.0 GiB", "GiB (14L"]),
+        ("--skip layers,hidden,ffn,q_heads,kv_heads --speedup 1.1x", &["the nearest is 1.000×"]),
+    ] {
+        let line = search(add);
+        let output = archplan(root.path(), &line.split(' ').collect::<Vec<_>>());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "`{line}`: {said}");
+        for words in say {
+            assert!(said.contains(words), "`{line}` must say `{words}`; it says: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_a_person_keeps_in_a_folder_stays() {
+    let root = directory();
+    let run = |add: &str| archplan(root.path(), &search(add).split(' ').collect::<Vec<_>>());
+    let entry = |name: &str| root.path().join(name);
+    assert_eq!(run("--speedup 1.1x --out a/b/run").status.code(), Some(0), "missing parents are made");
+    fs::write(entry("a/b/run/notes.txt"), "mine").unwrap();
+    assert_eq!(run("--speedup 1.2x --out a/b/run").status.code(), Some(0), "an earlier result is replaced");
+    assert_eq!(fs::read_to_string(entry("a/b/run/notes.txt")).unwrap(), "mine");
+    assert_eq!(listing(&entry("a/b")), [entry("a/b/run")], "nothing is left beside the result");
+    fs::create_dir(entry("other")).unwrap();
+    fs::write(entry("other/plan.json"), "{\"of\": \"another tool\"}").unwrap();
+    let output = run("--speedup 1.1x --out other");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("other is not empty") && said.contains("--force"), "{said}");
+    assert_eq!(listing(&entry("other")), [entry("other/plan.json")]);
+    assert_eq!(run("--speedup 1.1x --out other --force").status.code(), Some(0));
+    assert!(entry("other/report.html").is_file());
+}
+
+#[test]
+fn plots() {
+    let root = directory();
+    let run = |line: &str| archplan(root.path(), &line.split(' ').collect::<Vec<_>>());
+    assert_eq!(run(&search("--speedup 1.1x --out run")).status.code(), Some(0));
+    let plan = fs::read_to_string(root.path().join("run/plan.json")).unwrap();
+    fs::write(root.path().join("cut.json"), &plan[..plan.len() / 2]).unwrap();
+    fs::write(root.path().join("newer.json"), plan.replacen('{', "{\"later\": 1,", 1)).unwrap();
+    let version = format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION"));
+    fs::write(root.path().join("older.json"), plan.replacen(&version, "\"version\":\"0.0.1\"", 1)).unwrap();
+    fs::create_dir(root.path().join("folder.png")).unwrap();
+    let before = listing(root.path());
+    for (line, code, say) in [
+        ("plot missing --out a.svg", 2, "missing: No such file"),
+        ("plot folder --out a.svg", 2, "folder/plan.json"),
+        ("plot object.json --out a.svg", 2, "missing field"),
+        ("plot garbage.bin --out a.svg", 2, "garbage.bin"),
+        ("plot cut.json --out a.svg", 2, "not a plan of this version"),
+        ("plot newer.json --out a.svg", 2, "unknown field `later`"),
+        ("plot run --out a.pdf", 2, ".svg or .png"),
+        ("plot run --out run", 2, ".svg or .png"),
+        ("plot run --out a.svg --x lat", 2, "did you mean `latency`"),
+        ("plot run --out a.svg --scenario 0", 2, "the plan has 1"),
+        ("plot run --out a.svg --scenario 2", 2, "the plan has 1"),
+        ("plot run --out empty/a.svg", 1, "empty/a.svg: "),
+        ("plot run --out empty/a.png", 1, "empty/a.png: "),
+        ("plot run --out folder.png", 1, "folder.png: Is a directory"),
+    ] {
+        let output = run(line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "`{line}`: {said}");
+        assert!(said.contains(say), "`{line}` must say `{say}`; it says: {said}");
+        assert_eq!(listing(root.path()), before, "`{line}` left something behind");
+    }
+    let output = run("plot older.json --out new/folder/a.png");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("made by archplan 0.0.1"));
+    assert!(root.path().join("new/folder/a.png").is_file());
+}
+
 #[test]
 fn serving_and_quality() {
     all_are_bad_input(&[

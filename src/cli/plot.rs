@@ -33,6 +33,10 @@ pub struct Args {
 /// Runs `archplan plot`.
 pub fn run(args: &Args, _global: &Global) -> Result<(), Failure> {
     let plan = bundle::read(&args.plan).map_err(Failure::bad_input)?;
+    let (made, ours) = (&plan.recipe.version, env!("CARGO_PKG_VERSION"));
+    if made != ours {
+        log::warn!("{}: made by archplan {made}, drawn by {ours}", args.plan.display());
+    }
     let axis = match &args.x {
         Some(name) => axis(name)?,
         None => XAxis::default_for(&plan),

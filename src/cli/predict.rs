@@ -14,7 +14,7 @@ use archplan::units::{Bytes, DType, Seconds, three_digits};
 use comfy_table::Table;
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Failure, Global, costs, output};
+use crate::cli::{Failure, Global, costs, output, search_target};
 
 /// Arguments of `archplan predict`.
 #[derive(clap::Args, Debug)]
@@ -152,6 +152,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     } else {
         request.print(&prediction);
     }
+    search_target::warn_beyond_context(&spec, &[workload]);
     warn(&prediction, &workload);
     Ok(())
 }

@@ -16,11 +16,12 @@ use archplan::search::space::options::SpaceOptions;
 use archplan::units;
 
 use crate::cli::search_target::{Device, TargetArgs};
-use crate::cli::{Failure, Global, costs, profiles, search_print};
+use crate::cli::{Failure, Global, costs, profiles, search_print, search_target};
 
 /// Arguments of `archplan search`.
 #[derive(clap::Args, Debug)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Budgets are AND-combined and must hold on every profile with every workload. The space and its
 size are printed first. Exit code 3: no allowed shape meets the budgets; the binding ones are
 named with the nearest value any shape reaches.
@@ -48,12 +49,18 @@ pub struct Args {
     #[command(flatten)]
     space: SpaceArgs,
     /// Tokens of recovery training the accuracy estimate assumes, such as 100B; 0 = none
-    #[arg(long, value_name = "TOKENS", default_value = "100B", help_heading = "Quality")]
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value = "100B",
+        allow_hyphen_values = true,
+        help_heading = "Quality"
+    )]
     recovery_tokens: String,
     /// Folder for plan.json, candidates.csv, front.csv, front.svg, front.png, report.html and target/
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
-    /// Replace the contents of a folder that is no result of an earlier search
+    /// Write to a folder that holds other things too; only files of a result are replaced
     #[arg(long, help_heading = "Output")]
     force: bool,
     /// Print the space and stop
@@ -68,25 +75,25 @@ pub struct Args {
 #[command(next_help_heading = "Budgets")]
 struct BudgetArgs {
     /// Time to first token at most (of a static batch: its prefill), such as 500ms
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     max_ttft: Option<String>,
     /// Time per output token at most (of a static batch: the mean decode step), such as 20ms
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     max_tpot: Option<String>,
     /// Time of a whole request at most, such as 10s
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     max_latency: Option<String>,
     /// Output throughput of the replica at least, such as 2500tok/s
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     min_throughput: Option<String>,
     /// Parameters at most, embeddings included, such as 6B
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true)]
     max_params: Option<String>,
     /// Memory of one device at most, such as 40GiB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     max_memory: Option<String>,
     /// Output throughput against the parent's at least, such as 1.3x
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", allow_hyphen_values = true)]
     speedup: Option<String>,
     /// Chance with which each budget on a time or rate must hold, 0.5 to below 1 [default: its best single
     /// value must hold]
@@ -200,6 +207,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         command: command_line(),
     };
     let shapes = request.search_space().map_err(Failure::bad_input)?;
+    search_target::warn_beyond_context(&spec, &request.workloads);
     search_print::before(&request, &shapes, global)?;
     if args.dry_run {
         return if global.json { search_print::space_json(&request, &shapes) } else { Ok(()) };

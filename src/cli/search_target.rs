@@ -3,6 +3,7 @@
 use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::engine::{self, EngineParameters};
 use archplan::hardware::profile::registry::Profiles;
+use archplan::model::spec::ModelSpec;
 use archplan::model::workload::{Deployment, Load, Workload};
 use archplan::names;
 use archplan::units::DType;
@@ -112,6 +113,19 @@ impl TargetArgs {
         match workloads.iter().any(zero) {
             true => Err(Failure::bad_input("batch, concurrency, prompt and output must be at least 1")),
             false => Ok(workloads),
+        }
+    }
+}
+
+/// Says so when a request is longer than the model was made for.
+pub fn warn_beyond_context(spec: &ModelSpec, workloads: &[Workload]) {
+    for Workload { prompt, output, .. } in workloads {
+        if prompt.saturating_add(*output) > spec.max_positions {
+            log::warn!(
+                "{prompt} + {output} tokens are more than the context of {}, {} tokens",
+                spec.name,
+                spec.max_positions
+            );
         }
     }
 }

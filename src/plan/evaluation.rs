@@ -8,7 +8,7 @@ use crate::hardware::latency::prediction::{Machine, PredictError, Prediction, pr
 use crate::hardware::latency::serving::Served;
 use crate::model::architecture::Architecture;
 use crate::model::counts;
-use crate::model::workload::{Deployment, Workload};
+use crate::model::workload::{Deployment, Load, Workload};
 use crate::plan::budget::{Constraint, Figure};
 use crate::plan::error::PlanError;
 use crate::plan::record::Metric;
@@ -185,12 +185,18 @@ pub fn predict_parent(
     workload: &Workload,
 ) -> Result<Prediction, PlanError> {
     let with = |machine| predict(machine, request.spec, &request.spec.architecture, deployment, workload);
+    let warn =
+        || log::warn!("{name}: the parent does not fit the devices; its speed is predicted as if it did");
     let prediction = match with(machine) {
         Err(PredictError::DoesNotFit(_)) => {
-            log::warn!("{name}: the parent does not fit the devices; its speed is predicted as if it did");
+            warn();
             with(Machine { hbm: Bytes(f64::INFINITY), ..machine })
         }
-        other => other,
+        other => other.inspect(|prediction| {
+            if matches!(workload.load, Load::Batch(_)) && !prediction.memory.fits() {
+                warn();
+            }
+        }),
     };
     prediction.map_err(|error| PlanError::Predict { scenario: name.to_string(), error })
 }
