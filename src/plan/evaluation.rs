@@ -42,6 +42,9 @@ pub struct ParentSpeed {
     pub engine_variance: f64,
 }
 
+/// Throughputs this close are those of one shape: the parent against itself, which is as fast as itself for certain.
+const SAME_SHAPE: f64 = 1e-9;
+
 impl ParentSpeed {
     /// Of a parent that is served so by an engine whose times stray by `engine_log_sigma`.
     pub fn of(served: &Served, engine_log_sigma: f64) -> Self {
@@ -59,10 +62,14 @@ impl ParentSpeed {
     /// so that this errs on the wide side.
     #[inline]
     pub fn speedup(&self, served: &Served) -> Figure {
+        let ratio = served.output_tokens_per_s / self.output_tokens_per_s;
+        if (ratio - 1.0).abs() < SAME_SHAPE {
+            return Figure { value: 1.0, log_sigma: 0.0 };
+        }
         let child = kernel_variance(served, self.engine_variance);
         let shared = OP_CORRELATION * (self.kernel_variance * child).sqrt();
         let variance = self.kernel_variance + child - 2.0 * shared;
-        Figure { value: served.output_tokens_per_s / self.output_tokens_per_s, log_sigma: variance.sqrt() }
+        Figure { value: ratio, log_sigma: variance.sqrt() }
     }
 }
 
