@@ -10,6 +10,7 @@ macro_rules! println {
 }
 
 mod costs;
+mod deployment;
 mod evaluate_serving;
 #[cfg(test)]
 mod examples;

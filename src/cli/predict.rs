@@ -10,10 +10,11 @@ use archplan::model::architecture::Architecture;
 use archplan::model::read;
 use archplan::model::spec::ModelSpec;
 use archplan::model::workload::{Deployment, Load, Workload};
-use archplan::units::{Bytes, DType, Seconds, three_digits};
+use archplan::units::{Bytes, Seconds, three_digits};
 use comfy_table::Table;
 use serde_json::{Map, Value, json};
 
+use crate::cli::deployment::DeploymentArgs;
 use crate::cli::{Failure, Global, costs, output, search_target};
 
 /// Arguments of `archplan predict`.
@@ -37,18 +38,8 @@ pub struct Args {
     /// Hardware profile
     #[arg(long)]
     profile: String,
-    /// Serving engine: vllm, trtllm, sglang, vllm-ascend, mindie or none [default: vllm, on Ascend vllm-ascend]
-    #[arg(long)]
-    engine: Option<String>,
-    /// Tensor-parallel degree
-    #[arg(long, default_value_t = 1)]
-    tp: u64,
-    /// Type of weights and matrix operands: bf16, fp8 or int8
-    #[arg(long, default_value = "bf16")]
-    dtype: DType,
-    /// Type of the KV cache
-    #[arg(long, default_value = "bf16")]
-    kv_dtype: DType,
+    #[command(flatten)]
+    deployment: DeploymentArgs,
     #[command(flatten)]
     load: LoadArgs,
     /// Prompt tokens per request
@@ -124,8 +115,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let architecture = args.shape.apply(&spec)?;
     let profiles = Profiles::new(&global.profile_dir).map_err(Failure::bad_input)?;
     let profile = profiles.get(&args.profile).map_err(Failure::bad_input)?;
-    let engine_name = args.engine.as_deref().unwrap_or(engine::default_for(&profile.name));
-    if args.engine.is_none() {
+    let engine_name = args.deployment.engine.as_deref().unwrap_or(engine::default_for(&profile.name));
+    if args.deployment.engine.is_none() {
         log::info!("engine: {engine_name} (the default on {}; --engine names another)", profile.name);
     }
     let engine = EngineParameters::built_in(engine_name).map_err(Failure::bad_input)?;
@@ -135,7 +126,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         (None, None) => return Err(Failure::BadInput("give --concurrency or --batch".into())),
     };
     let workload = Workload { load, prompt: args.prompt, output: args.output };
-    let (tp, dtype, kv_dtype) = (args.tp, args.dtype, args.kv_dtype);
+    let (tp, dtype, kv_dtype) = (args.deployment.tp, args.deployment.dtype, args.deployment.kv_dtype);
     let deployment = Deployment { engine: engine.name.clone(), tp, dtype, kv_dtype };
     let costs = costs::of(&profile, &[dtype], &[kv_dtype])?;
     let machine = Machine { costs: &costs, hbm: profile.device.hbm, engine: &engine };

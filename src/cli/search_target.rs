@@ -6,9 +6,9 @@ use archplan::hardware::profile::registry::Profiles;
 use archplan::model::spec::ModelSpec;
 use archplan::model::workload::{Deployment, Load, Workload};
 use archplan::names;
-use archplan::units::DType;
 
 use crate::cli::Failure;
+use crate::cli::deployment::DeploymentArgs;
 
 /// Where and what.
 #[derive(clap::Args, Debug)]
@@ -18,18 +18,8 @@ pub struct TargetArgs {
     /// (keys: tp, dtype, kv-dtype, engine)
     #[arg(long, required = true, value_name = "NAME[,KEY=VALUE…]")]
     profile: Vec<String>,
-    /// Serving engine: vllm, trtllm, sglang, vllm-ascend, mindie or none [default: vllm, on Ascend vllm-ascend]
-    #[arg(long)]
-    engine: Option<String>,
-    /// Tensor-parallel degree (devices per replica)
-    #[arg(long, default_value_t = 1)]
-    tp: u64,
-    /// Type of weights and matrix operands: bf16, fp8 or int8
-    #[arg(long, default_value = "bf16")]
-    dtype: DType,
-    /// Type of the KV cache
-    #[arg(long, default_value = "bf16")]
-    kv_dtype: DType,
+    #[command(flatten)]
+    deployment: DeploymentArgs,
     /// One workload, such as batch=64,prompt=2048,output=1024 or concurrency=64,prompt=…; may be given more
     /// than once
     #[arg(long, value_name = "KEY=N,…", help_heading = "Work")]
@@ -68,8 +58,9 @@ impl TargetArgs {
         let mut parts = typed.split(',');
         let name = parts.next().unwrap_or_default().trim();
         let profile = profiles.get(name).map_err(Failure::bad_input)?;
-        let mut engine_name = self.engine.clone();
-        let (mut tp, mut dtype, mut kv_dtype) = (self.tp, self.dtype, self.kv_dtype);
+        let mut engine_name = self.deployment.engine.clone();
+        let (mut tp, mut dtype, mut kv_dtype) =
+            (self.deployment.tp, self.deployment.dtype, self.deployment.kv_dtype);
         for part in parts {
             let wrong = |e: &dyn std::fmt::Display| Failure::bad_input(format!("--profile {typed}: {e}"));
             let Some((key, value)) = part.split_once('=').map(|(k, v)| (k.trim(), v.trim())) else {
