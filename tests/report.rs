@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use archplan::hardware::latency::cost::Z90;
 use archplan::hardware::latency::kernel_model::device_model::KernelModel;
 use archplan::hardware::latency::prediction::Machine;
 use archplan::hardware::profile::HardwareProfile;
@@ -15,6 +16,7 @@ use archplan::plan::budget::Budget;
 use archplan::plan::record::{Metric, Outcome, Plan};
 use archplan::plan::request::{Request, Target, profile_record};
 use archplan::plan::run;
+use archplan::quality::interval;
 use archplan::quality::prior::{QualityPrior, Recovery};
 use archplan::report::bundle;
 use archplan::report::chart::picture::{Picture, XAxis};
@@ -167,4 +169,15 @@ fn no_text_of_a_plan_becomes_markup() {
     }
     let picture = render::svg(&Picture::new(&plan, XAxis::Throughput, 0)).expect("a picture");
     assert!(!picture.contains("<script") && picture.contains("&lt;script"));
+}
+
+#[test]
+fn intervals_are_called_what_they_cover() {
+    let accuracy = (interval::COVERAGE * 100.0).round();
+    let said = format!("90 % intervals of cost, {accuracy} % of accuracy");
+    let caption = Picture::new(plan(), XAxis::Throughput, 0).caption.join(" ");
+    assert!(caption.contains(&said), "{caption}");
+    assert!(html::page(plan()).expect("a page").contains(&said));
+    // Two-sided normal quantile that the intervals of cost are built with.
+    assert!((Z90 - 1.644_853_6).abs() < 1e-6);
 }

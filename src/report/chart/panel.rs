@@ -92,7 +92,7 @@ fn entries(picture: &Picture) -> Vec<Entry> {
     let infeasible = picture.infeasible.len();
     add(infeasible > 0, Key::Dot(INFEASIBLE), counted("infeasible: sample", infeasible));
     add(!picture.budgets.is_empty(), Key::Dash(BUDGET), "budget".into());
-    add(true, Key::Bars, "90 % interval (arrow: goes on)".into());
+    add(true, Key::Bars, "interval (arrow: goes on)".into());
     entries
 }
 

@@ -313,7 +313,7 @@ impl<'a> Reader<'a> {
                 units::group_digits(search.enumerated),
             ),
             format!(
-                "Bars: 90 % intervals. Accuracy: {}, not measured on this model's weights. archplan {}, seed {}, profile {}.",
+                "Bars: {INTERVALS}. Accuracy: {}, not measured on this model's weights. archplan {}, seed {}, profile {}.",
                 quality_source(plan),
                 plan.recipe.version,
                 plan.recipe.seed,
@@ -336,6 +336,9 @@ fn budgets(plan: &Plan) -> String {
     let chance = chance.map(|c| format!(", each with a chance of {c} at least")).unwrap_or_default();
     if limits.is_empty() { "none".to_string() } else { limits.join(", ") + &chance }
 }
+
+/// What the intervals of a plan cover (those of cost: [`crate::hardware`]; of accuracy: [`crate::quality`]).
+pub const INTERVALS: &str = "90 % intervals of cost, 80 % of accuracy";
 
 /// Characters that fit the picture's width at the caption's size.
 const CAPTION_WIDTH: usize = 165;
