@@ -333,7 +333,9 @@ fn budgets(plan: &Plan) -> String {
         }
     }
     let chance = plan.recipe.request.confidence;
-    let chance = chance.map(|c| format!(", each with a chance of {c} at least")).unwrap_or_default();
+    let chance = chance
+        .map(|c| format!("; those on times and rates hold with a chance of {c} at least"))
+        .unwrap_or_default();
     if limits.is_empty() { "none".to_string() } else { limits.join(", ") + &chance }
 }
 
