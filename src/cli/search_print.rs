@@ -98,7 +98,7 @@ const COLUMNS: [Column; 6] = [
     ("GiB/device", |m| &m.memory_gib),
 ];
 
-/// Parent, chosen and knee in one scenario, with 90 % intervals.
+/// Parent, chosen and knee in one scenario, with intervals: 90 % of costs, 80 % of accuracy.
 fn marked(plan: &Plan, scenario: usize, name: &str) -> String {
     let mut table =
         numbers(&[&[name, "shape", "params"], &COLUMNS.map(|c| c.0)[..], &["accuracy kept %"]].concat());
