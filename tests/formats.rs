@@ -65,6 +65,7 @@ fn every_key_is_documented() {
         "profiles show a100_sxm --json".to_string(),
         "profiles show ascend_910b --json".to_string(),
         "profiles check hardware_profiles/ascend_910b --json".to_string(),
+        "models list --json".to_string(),
         "models show qwen3-0.6b --json".to_string(),
         "quality --json".to_string(),
         "evaluate-serving --json".to_string(),
@@ -74,6 +75,18 @@ fn every_key_is_documented() {
         keys(&archplan(&command), &mut found);
         assert!(!found.is_empty(), "{command} prints no keys");
         check(&command, found);
+    }
+}
+
+#[test]
+fn every_key_of_a_fit_is_documented() {
+    for family in ["gemm", "attention_prefill", "attention_decode"] {
+        let path = format!("hardware_profiles/ascend_910b/{family}.fit.json");
+        let text = fs::read_to_string(&path).expect("a fit");
+        let mut found = BTreeSet::new();
+        keys(&serde_json::from_str(&text).expect("JSON"), &mut found);
+        assert!(found.contains("fits"), "{path}");
+        check(&path, found);
     }
 }
 

@@ -24,6 +24,7 @@ use archplan::report::chart::render;
 use archplan::report::{html, tables};
 use archplan::search::space::options::SpaceOptions;
 use archplan::units::DType;
+use assert_cmd::Command;
 
 fn spec() -> ModelSpec {
     cards::find("qwen3-0.6b").expect("a card").spec().expect("a model")
@@ -107,7 +108,8 @@ fn the_same_plan_gives_the_same_bytes() {
     let draw = || {
         let picture = Picture::new(plan(), XAxis::Throughput, 0);
         let svg = render::svg(&picture).expect("a picture");
-        (svg, html::page(plan()).expect("a page"), tables::front(plan()).expect("a table"))
+        let csv = [tables::front(plan()), tables::candidates(plan())].map(|table| table.expect("a table"));
+        (svg, html::page(plan()).expect("a page"), csv)
     };
     assert_eq!(draw(), draw());
     let scratch = tempfile::tempdir().expect("a folder");
@@ -120,6 +122,42 @@ fn the_same_plan_gives_the_same_bytes() {
     let mut again = search("1.2x");
     again.search.elapsed_s = plan().search.elapsed_s;
     assert_eq!(&again, plan());
+}
+
+/// The bytes of `plan.json` but for the clock's, of one run of the tool.
+fn plan_bytes(scratch: &Path, threads: &str) -> String {
+    Command::cargo_bin("archplan")
+        .expect("the binary")
+        .current_dir(scratch)
+        .env("RAYON_NUM_THREADS", threads)
+        .args(["search", "--model", "qwen3-0.6b", "--profile", "a100_sxm", "--batch", "4", "--prompt", "512"])
+        .args(["--output", "64", "--speedup", "1.2x", "-q", "--out", "run"])
+        .assert()
+        .success();
+    let text = fs::read_to_string(scratch.join("run/plan.json")).expect("a plan");
+    let (before, rest) = text.split_once("\"elapsed_s\":").expect("the clock");
+    let (clock, after) = rest.split_once(',').expect("keys after it");
+    assert!(clock.parse::<f64>().is_ok_and(|seconds| seconds > 0.0), "{clock}");
+    format!("{before}{after}")
+}
+
+#[test]
+fn the_tool_writes_the_same_plan_on_any_number_of_threads() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let first = plan_bytes(scratch.path(), "1");
+    for threads in ["1", "4"] {
+        assert!(plan_bytes(scratch.path(), threads) == first, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_parent_that_cannot_hold_a_folder_is_an_error_and_stays() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let file = scratch.path().join("file");
+    fs::write(&file, "kept").expect("a file");
+    assert!(bundle::write(plan(), &spec(), &file.join("run"), true).is_err());
+    assert_eq!(names(scratch.path()), ["file"]);
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "kept");
 }
 
 #[test]
