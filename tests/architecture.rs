@@ -20,17 +20,17 @@ const MOST_FUNCTION_LINES: usize = 60;
 /// Names that say nothing of what a module is about.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
 
-/// Ways to panic on purpose.
+/// Ways to panic on purpose. Macros may be called with any kind of bracket.
 const PANICS: &[&str] = &[
     ".unwrap()",
     ".unwrap_err()",
     ".expect(",
     ".expect_err(",
-    "panic!(",
-    "todo!(",
-    "unimplemented!(",
-    "unreachable!(",
-    "dbg!(",
+    "panic!",
+    "todo!",
+    "unimplemented!",
+    "unreachable!",
+    "dbg!",
 ];
 
 /// One source file; comments are blanked, and so is what only tests see.
@@ -95,22 +95,23 @@ fn without_tests(text: &str) -> Vec<(usize, String)> {
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         if line.trim() == "#[cfg(test)]" {
-            // rustfmt closes an item at the indentation it was opened with.
             let indent = &line[..line.len() - line.trim_start().len()];
-            let end = format!("{indent}}}");
-            let mut first = true;
-            for (_, skipped) in lines.by_ref() {
-                let one_line = first && skipped.trim_end().ends_with(';');
-                if one_line || skipped == end {
-                    break;
-                }
-                first = false;
-            }
+            skip_item(indent, lines.by_ref().map(|(_, line)| line));
             continue;
         }
         code.push((number + 1, without_comment(line)));
     }
     code
+}
+
+/// Passes over one item and the attributes and comments before it. rustfmt closes an item of several lines at
+/// the indentation it was opened with.
+fn skip_item<'a>(indent: &str, lines: impl Iterator<Item = &'a str>) {
+    let mut item = lines.skip_while(|line| line.trim_start().starts_with(['#', '/']));
+    let one_line = item.next().is_none_or(|first| first.trim_end().ends_with([';', ',', '}']));
+    if !one_line {
+        item.find(|line| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}')));
+    }
 }
 
 /// A line up to its comment; `//` inside a string literal is no comment.
@@ -130,6 +131,11 @@ fn without_comment(line: &str) -> String {
 
 fn within(module: &str, ancestor: &str) -> bool {
     module == ancestor || module.strip_prefix(ancestor).is_some_and(|rest| rest.starts_with("::"))
+}
+
+/// Whether a line holds a word, as `fs` in `use std::{fs, io};` and not in `offset`.
+fn has_word(line: &str, word: &str) -> bool {
+    line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|part| part == word)
 }
 
 /// Paths that follow `crate::` or `archplan::` in a line, such as `hardware::kernel::KernelCall`.
@@ -192,7 +198,7 @@ fn modules_import_only_what_the_table_allows() {
                     offences.push(source.offence(*number, rule));
                 }
             }
-            if paths(line, "super::").iter().any(|path| !path.is_empty()) {
+            if !paths(line, "super::").is_empty() {
                 offences.push(source.offence(*number, "import by the full path, `crate::…`"));
             }
         }
@@ -207,6 +213,10 @@ fn the_binary_uses_the_library_from_outside() {
         for (number, line) in &source.code {
             for path in paths(line, "crate::").into_iter().filter(|path| !within(path, "cli")) {
                 offences.push(source.offence(*number, format!("`cli` may not import `crate::{path}`")));
+            }
+            for call in ["eprintln!", "eprint!", " print!"].iter().filter(|call| line.contains(**call)) {
+                let rule = format!("`{}` panics on a closed pipe; see `cli::output`", call.trim());
+                offences.push(source.offence(*number, rule));
             }
         }
     }
@@ -229,10 +239,7 @@ fn only_some_modules_open_files() {
     let sources = sources();
     for source in sources.iter().filter(|s| !OPENS_FILES.iter().any(|home| s.is_in(home))) {
         for (number, line) in &source.code {
-            if ["std::fs", "fs", "File"]
-                .iter()
-                .any(|opening| !paths(line, &format!("{opening}::")).is_empty())
-            {
+            if has_word(line, "fs") || !paths(line, "File::").is_empty() {
                 let rule = format!("`{}` may not open files; only {OPENS_FILES:?} may", source.module);
                 offences.push(source.offence(*number, rule));
             }
@@ -343,6 +350,11 @@ fn sources_are_read_right() {
     let text = "fn a() {}\n#[cfg(test)]\nmod tests {\n    x.unwrap();\n}\nfn b() {}\n#[cfg(test)]\nmod t;\nfn c() {}";
     let kept: Vec<usize> = without_tests(text).into_iter().map(|(number, _)| number).collect();
     assert_eq!(kept, [1, 6, 9]);
+    let text = "#[cfg(test)]\nuse a::{\n    b,\n};\nfn c() {}\n#[cfg(test)]\n#[path = \"t.rs\"]\n/// T.\nmod t;\nfn d() {}";
+    let kept: Vec<usize> = without_tests(text).into_iter().map(|(number, _)| number).collect();
+    assert_eq!(kept, [5, 10], "an item of several lines, attributes, a comment");
+    assert!(has_word("use std::{fs, io};", "fs") && !has_word("offset: usize, // fs_", "fs"));
+    assert_eq!(paths("use super::{a}; use super::*; pub(super) fn b()", "super::").len(), 2);
     assert_eq!(paths("use crate::a::b::{C}; $crate::d", "crate::"), ["a::b::"]);
     assert!(within("plan::record", "plan") && !within("planner", "plan"));
     assert!(sources().len() > 80, "the sources were not found");
