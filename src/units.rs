@@ -177,14 +177,17 @@ pub fn format_count(n: f64) -> String {
     }
 }
 
-/// `5242880` as `5 242 880` (thin spaces), for counts of things.
-pub fn group_digits(n: u64) -> String {
+/// Between groups of digits in pictures: a narrow space that does not break.
+pub const THIN_SPACE: char = '\u{202f}';
+
+/// `5242880` as `5,242,880` where the separator is a comma, for counts of things.
+pub fn group_digits(n: u64, separator: char) -> String {
     let digits = n.to_string();
     let lead = digits.len() % 3;
     let groups = digits.as_bytes().iter().enumerate();
     groups.fold(String::new(), |mut out, (i, &digit)| {
         if i > 0 && i % 3 == lead {
-            out.push('\u{202f}');
+            out.push(separator);
         }
         out.push(char::from(digit));
         out
@@ -369,9 +372,9 @@ mod tests {
 
     #[test]
     fn groups_digits_from_the_right() {
-        let spaced = |n| group_digits(n).replace('\u{202f}', " ");
-        assert_eq!((spaced(0), spaced(999)), ("0".into(), "999".into()));
-        assert_eq!((spaced(1000), spaced(5242880)), ("1 000".into(), "5 242 880".into()));
+        let shown = [0, 12, 999, 1000, 123456, 2124584].map(|n| group_digits(n, ','));
+        assert_eq!(shown, ["0", "12", "999", "1,000", "123,456", "2,124,584"]);
+        assert_eq!(group_digits(5242880, THIN_SPACE), "5\u{202f}242\u{202f}880");
     }
 
     #[test]

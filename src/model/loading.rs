@@ -32,7 +32,7 @@ impl fmt::Display for LoadWarning {
 /// Whether transformers 5 refuses a hidden size that the query heads do not divide, even with `head_dim` written
 /// (`validate_architecture` of `LlamaConfig`, `Gemma2Config` and `Gemma3TextConfig`, seen in 5.23.0; 4.57.6
 /// accepts it). A search whose child must load there keeps `hidden % q_heads == 0` for these families.
-pub fn heads_must_divide_hidden(family: Family) -> bool {
+fn heads_must_divide_hidden(family: Family) -> bool {
     matches!(family, Family::Llama | Family::Gemma2 | Family::Gemma3)
 }
 

@@ -228,7 +228,7 @@ impl Pass<'_> {
 }
 
 /// Consecutive layers that make the same calls: `(first layer, layers, shape, window)`.
-pub fn layer_runs(spec: &ModelSpec, architecture: &Architecture) -> Vec<(u64, u64, LayerShape, Option<u64>)> {
+fn layer_runs(spec: &ModelSpec, architecture: &Architecture) -> Vec<(u64, u64, LayerShape, Option<u64>)> {
     let mut runs: Vec<(u64, u64, LayerShape, Option<u64>)> = Vec::new();
     let mut first = 0;
     for (count, shape) in architecture.runs() {

@@ -191,7 +191,7 @@ fn bound(call: &KernelCall, device: &Device) -> Seconds {
     (call.flops() / peak).max(call.bytes() / device.hbm_bandwidth)
 }
 
-pub(super) fn dtype_of(call: &KernelCall) -> Option<DType> {
+fn dtype_of(call: &KernelCall) -> Option<DType> {
     match *call {
         KernelCall::Gemm { dtype, .. }
         | KernelCall::AttentionPrefill { dtype, .. }

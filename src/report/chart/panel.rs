@@ -76,7 +76,8 @@ struct Entry {
 fn entries(picture: &Picture) -> Vec<Entry> {
     let met = picture.front.iter().filter(|p| p.2).count();
     let missed = picture.front.len() - met;
-    let counted = |words: &str, n: usize| format!("{words} ({})", units::group_digits(n as u64));
+    let counted =
+        |words: &str, n: usize| format!("{words} ({})", units::group_digits(n as u64, units::THIN_SPACE));
     let with_budget = !picture.plan.budgets.is_empty();
     let mut entries = Vec::new();
     let mut add = |show: bool, key: Key, words: String| {

@@ -309,8 +309,8 @@ impl<'a> Reader<'a> {
             format!(
                 "Budget: {}. {} of {} shapes meet it; {proof}.",
                 budgets(plan),
-                units::group_digits(search.feasible),
-                units::group_digits(search.enumerated),
+                units::group_digits(search.feasible, units::THIN_SPACE),
+                units::group_digits(search.enumerated, units::THIN_SPACE),
             ),
             format!(
                 "Bars: {INTERVALS}. Accuracy: {}, not measured on this model's weights. archplan {}, seed {}, profile {}.",

@@ -8,6 +8,7 @@ use comfy_table::presets;
 
 use crate::search::space::SearchSpace;
 use crate::search::space::axis::Axis;
+use crate::units;
 
 /// One axis as shown to people.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,20 +51,6 @@ fn values_text(values: &[u64]) -> String {
     }
 }
 
-/// `2124584` as `2,124,584`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let start = digits.len() % 3;
-    let mut text = digits.get(..start).unwrap_or_default().to_string();
-    for (i, digit) in digits.chars().skip(start).enumerate() {
-        if i % 3 == 0 && !text.is_empty() {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 impl fmt::Display for SearchSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
@@ -86,7 +73,7 @@ impl fmt::Display for SearchSpace {
             f,
             "{} shapes = {depths} depths x {widths} hidden sizes x {ffns} FFN widths x {pairs} pairs of query \
              and KV heads",
-            grouped(self.size())
+            units::group_digits(self.size(), ',')
         )
     }
 }
@@ -94,12 +81,6 @@ impl fmt::Display for SearchSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn groups_digits_by_three() {
-        let shown = [0, 12, 999, 1000, 123456, 2124584].map(grouped);
-        assert_eq!(shown, ["0", "12", "999", "1,000", "123,456", "2,124,584"]);
-    }
 
     #[test]
     fn lists_few_values_and_abbreviates_many() {

@@ -264,7 +264,7 @@ fn group(mask: u8, coordinates: &[u32]) -> usize {
 }
 
 /// A fixed pseudo-random number for a row, from its coordinates alone.
-pub(super) fn scatter(coordinates: &[u32]) -> usize {
+fn scatter(coordinates: &[u32]) -> usize {
     let hash = coordinates.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |h, &c| {
         let mixed = (h ^ u64::from(c)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^ (mixed >> 29)
