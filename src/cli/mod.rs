@@ -14,6 +14,7 @@ mod deployment;
 mod evaluate_serving;
 #[cfg(test)]
 mod examples;
+mod fit_progress;
 mod models;
 mod output;
 mod plot;

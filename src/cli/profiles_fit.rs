@@ -16,13 +16,14 @@ use archplan::hardware::profile::table::{self, Row};
 use archplan::hardware::profile::{HardwareProfile, Origin};
 
 use crate::cli::progress::Steps;
-use crate::cli::{Failure, Global, profiles, profiles_evaluate};
+use crate::cli::{Failure, Global, fit_progress, profiles, profiles_evaluate};
 
 /// Arguments of `archplan profiles fit`.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Writes <family>.fit.json and evaluation.csv. A fit of a profile with tables holds only for those
-tables: after changing one, fit again. It takes some minutes for tables of 100 000 rows.
+tables: after changing one, fit again. It takes some minutes for tables of 100 000 rows; interrupted,
+it goes on with the family and element type it was at.
 
 Examples:
   archplan --profile-dir my_profiles profiles fit l40s
@@ -71,13 +72,25 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let mut scores: Vec<Score> = Vec::new();
     let mut fitted: BTreeMap<KernelFamily, Vec<Fit>> = BTreeMap::new();
     for rows in &sets {
-        steps.say(&format!("fit {} {}, {} rows", rows.family, rows.dtype, rows.seconds.len()));
-        let (fit, mut of_fit) = match args.rows {
-            Some(_) => evaluation::fit_coarse(rows, &profile.device, &|| steps.done()),
-            None => evaluation::fit(rows, &profile.device, &|| steps.done()),
+        let what = format!("{} {}, {} rows", rows.family, rows.dtype, rows.seconds.len());
+        let coarse = args.rows.is_some();
+        let mut part = match fit_progress::load(&out, rows, coarse) {
+            Some(part) => {
+                steps.say(&format!("taken up: {what}"));
+                (0..Fit::steps(rows.family)).for_each(|_| steps.done());
+                part
+            }
+            None => {
+                steps.say(&format!("fit {what}"));
+                let (fit, of_fit) = match coarse {
+                    true => evaluation::fit_coarse(rows, &profile.device, &|| steps.done()),
+                    false => evaluation::fit(rows, &profile.device, &|| steps.done()),
+                };
+                fit_progress::save(&out, rows, coarse, fit, of_fit)?
+            }
         };
-        fitted.entry(rows.family).or_default().push(fit);
-        scores.append(&mut of_fit);
+        fitted.entry(rows.family).or_default().push(part.fit);
+        scores.append(&mut part.scores);
     }
     if let Some(rows) = tables.get(&KernelFamily::AllReduce) {
         scores.extend(evaluation::all_reduce(&profile.name, rows));
@@ -87,6 +100,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         write(&out.join(format!("{family}.fit.json")), text.as_bytes())?;
     }
     write(&out.join("evaluation.csv"), evaluation::to_csv(&scores).map_err(Failure::failed)?.as_bytes())?;
+    fit_progress::clear(&out, &sets);
     profiles_evaluate::print(&scores, global)
 }
 

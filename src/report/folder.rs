@@ -37,7 +37,7 @@ const STAGING: &str = ".archplan.";
 pub fn check_target(dir: &Path, force: bool) -> Result<(), ReportError> {
     let io = |reason| ReportError::Io { path: dir.display().to_string(), reason };
     match fs::metadata(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return can_be_made(dir).map_err(io),
         Err(reason) => return Err(io(reason)),
         Ok(found) if !found.is_dir() => {
             return Err(ReportError::NotAFolder { dir: dir.display().to_string() });
@@ -54,6 +54,16 @@ pub fn check_target(dir: &Path, force: bool) -> Result<(), ReportError> {
         _ => FILES.iter().map(|name| dir.join(name)).find(is_in_the_way),
     };
     blocked.map_or(Ok(()), |path| Err(ReportError::Blocked { path: path.display().to_string() }))
+}
+
+/// Whether `dir` can be made: the nearest folder above it that exists takes a new one. Better known before a search
+/// than after it.
+fn can_be_made(dir: &Path) -> io::Result<()> {
+    let above = dir.ancestors().skip(1).map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    let Some(parent) = above.into_iter().find(|p| p.exists()) else { return Ok(()) };
+    let probe = parent.join(format!("{STAGING}{}.probe", std::process::id()));
+    fs::create_dir(&probe)?;
+    fs::remove_dir(&probe)
 }
 
 /// Nothing stands there but what an interrupted run may have left.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::hardware::latency::calibration::{Observation, fit, log_errors, transfer};
 use crate::hardware::latency::cost::{KernelCosts, Z90};
+use crate::hardware::latency::percent_errors::PercentErrors;
 use crate::hardware::latency::prediction::{Machine, predict};
 use crate::hardware::latency::serving::serve;
 use crate::hardware::latency::validation::{Metric, Run};
@@ -226,23 +227,10 @@ fn summarise(residuals: &[Residual]) -> Vec<Score> {
 }
 
 fn score([engine, model, profile]: [String; 3], metric: Metric, residuals: &[&Residual]) -> Score {
-    let n = residuals.len();
-    let signed: Vec<f64> = residuals.iter().map(|r| r.log_error.exp_m1() * 100.0).collect();
-    let mut absolute: Vec<f64> = signed.iter().map(|x| x.abs()).collect();
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / n.max(1) as f64;
-    let covered = residuals.iter().filter(|r| r.covered).count();
-    Score {
-        engine,
-        model,
-        profile,
-        metric: metric.name(),
-        n,
-        mean_ape: mean(&absolute),
-        bias: mean(&signed),
-        median_ape: quantile(&mut absolute, 0.5),
-        p90_ape: quantile(&mut absolute, 0.9),
-        coverage: covered as f64 / n.max(1) as f64 * 100.0,
-    }
+    let errors = PercentErrors::of(residuals.iter().map(|r| (r.log_error, r.covered)));
+    let PercentErrors { n, median_ape, mean_ape, p90_ape, bias, coverage } = errors;
+    let metric = metric.name();
+    Score { engine, model, profile, metric, n, median_ape, mean_ape, p90_ape, bias, coverage }
 }
 
 /// Quantile with linear interpolation between order statistics; 0 of nothing.

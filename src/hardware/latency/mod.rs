@@ -10,6 +10,7 @@ pub mod kernel_model;
 pub mod lowering;
 pub mod memo;
 pub mod memory;
+pub mod percent_errors;
 pub mod prediction;
 pub mod refit;
 pub mod roofline;

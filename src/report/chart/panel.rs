@@ -92,7 +92,11 @@ fn entries(picture: &Picture) -> Vec<Entry> {
     add(dominated > 0, Key::Dot(DOMINATED), counted("feasible, dominated: sample", dominated));
     let infeasible = picture.infeasible.len();
     add(infeasible > 0, Key::Dot(INFEASIBLE), counted("infeasible: sample", infeasible));
-    add(!picture.budgets.is_empty(), Key::Dash(BUDGET), "budget".into());
+    let ((low, high), _) = picture.frame();
+    let drawn = picture.budgets.iter().any(|line| (low..=high).contains(&line.x));
+    let beyond = !drawn && !picture.budgets.is_empty();
+    add(drawn, Key::Dash(BUDGET), "budget".into());
+    add(beyond, Key::Dash(BUDGET), "budget: beyond the picture".into());
     add(true, Key::Bars, "interval (arrow: goes on)".into());
     entries
 }

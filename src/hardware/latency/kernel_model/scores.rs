@@ -6,6 +6,7 @@ use crate::hardware::kernel::KernelFamily;
 use crate::hardware::latency::cost::Z90;
 use crate::hardware::latency::kernel_model::crossval::{Held, Mix};
 use crate::hardware::latency::kernel_model::spread::Spread;
+use crate::hardware::latency::percent_errors::PercentErrors;
 use crate::units::DType;
 
 /// One prediction against its measurement.
@@ -15,13 +16,6 @@ pub struct Miss {
     pub log_error: f64,
     /// Stated log-normal spread.
     pub log_sigma: f64,
-}
-
-impl Miss {
-    /// Absolute percentage error.
-    pub fn ape_percent(&self) -> f64 {
-        (self.log_error.exp() - 1.0).abs() * 100.0
-    }
 }
 
 /// Errors over a set of rows; every figure but `n` in percent.
@@ -54,21 +48,19 @@ impl Score {
         if misses.is_empty() {
             return None;
         }
-        let n = misses.len();
-        let mut apes: Vec<f64> = misses.iter().map(Miss::ape_percent).collect();
-        apes.sort_by(f64::total_cmp);
-        let at = |share: f64| apes[((share * n as f64).ceil() as usize).clamp(1, n) - 1];
-        let inside = misses.iter().filter(|m| m.log_error.abs() <= Z90 * m.log_sigma + f64::EPSILON).count();
+        let inside = |m: &Miss| m.log_error.abs() <= Z90 * m.log_sigma + f64::EPSILON;
+        let errors = PercentErrors::of(misses.iter().map(|m| (m.log_error, inside(m))));
+        let PercentErrors { n, median_ape, mean_ape, p90_ape, bias, coverage } = errors;
         Some(Self {
             family,
             dtype,
             holdout: holdout.to_string(),
             n,
-            median_ape: at(0.5),
-            mean_ape: apes.iter().sum::<f64>() / n as f64,
-            p90_ape: at(0.9),
-            bias: misses.iter().map(|m| (m.log_error.exp() - 1.0) * 100.0).sum::<f64>() / n as f64,
-            coverage: inside as f64 * 100.0 / n as f64,
+            median_ape,
+            mean_ape,
+            p90_ape,
+            bias,
+            coverage,
         })
     }
 }
