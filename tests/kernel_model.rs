@@ -30,8 +30,11 @@ fn small_gemm_table() -> (HardwareProfile, Rows) {
     let rows = profile.rows(KernelFamily::Gemm).expect("a table");
     let mut split = device_model::by_dtype(&rows);
     let mut rows = split.remove(&DType::Bf16).expect("bf16 rows");
-    rows.retain(|(x, _)| x[0].is_power_of_two() && x[1].is_power_of_two() && x[2].is_power_of_two());
-    let rows = Rows::new(KernelFamily::Gemm, DType::Bf16, &profile.device, rows);
+    rows.retain(|row| match row.call {
+        KernelCall::Gemm { m, n, k, .. } => [m, n, k].iter().all(|x| x.is_power_of_two()),
+        _ => false,
+    });
+    let rows = Rows::measured(KernelFamily::Gemm, DType::Bf16, &profile.device, &rows);
     (profile, rows)
 }
 
@@ -138,7 +141,7 @@ fn the_skeleton_is_recovered_from_its_own_times() {
     let truth = Skeleton { launch_us: 4.0, compute_efficiency: 0.7, memory_efficiency: 0.6, sharpness: 3.0 };
     let (profile, rows) = small_gemm_table();
     let seconds: Vec<f64> = rows.bounds.iter().map(|&b| truth.seconds(b)).collect();
-    let found = Skeleton::fit(&rows.bounds, &seconds);
+    let found = Skeleton::fit(&rows.bounds, &seconds, &rows.weights);
     let worst =
         rows.bounds.iter().zip(&seconds).map(|(&b, t)| (found.seconds(b) / t).ln().abs()).fold(0.0, f64::max);
     assert!(worst < 0.02, "{found:?} on {}: {worst}", profile.name);
@@ -207,9 +210,8 @@ fn boosting_improves_on_interpolation_for_rows_kept_out() {
     let profile = profile("a100_sxm");
     let rows = profile.rows(KernelFamily::AttentionPrefill).expect("a table");
     let rows = device_model::by_dtype(&rows).remove(&DType::Bf16).expect("bf16 rows");
-    let rows: Vec<(Coordinates, f64)> =
-        rows.into_iter().filter(|(x, _)| x[1] <= 4096 && x[2] <= 32).collect();
-    let rows = Rows::new(KernelFamily::AttentionPrefill, DType::Bf16, &profile.device, rows);
+    let rows = Rows::measured(KernelFamily::AttentionPrefill, DType::Bf16, &profile.device, &rows);
+    let rows = rows.filter(|i| rows.coordinates[i][1] <= 4096 && rows.coordinates[i][2] <= 32);
     let effort = Effort {
         own_samples: 3000,
         joint_samples: 3000,
@@ -240,7 +242,7 @@ fn quick(name: &str, family: KernelFamily) -> (HardwareProfile, Ensemble) {
     let profile = profile(name);
     let rows = profile.rows(family).expect("a table");
     let rows = device_model::by_dtype(&rows).remove(&DType::Bf16).expect("bf16 rows");
-    let rows = Rows::new(family, DType::Bf16, &profile.device, rows);
+    let rows = Rows::measured(family, DType::Bf16, &profile.device, &rows);
     let ensemble = Ensemble::from_rows(Fit::quick(&rows, &profile.device), &rows, &profile.device);
     (profile, ensemble)
 }

@@ -122,6 +122,6 @@ pub fn row_sets(profile: &HardwareProfile, tables: &BTreeMap<KernelFamily, Vec<R
         .into_iter()
         .filter_map(of)
         .flat_map(|(family, split)| split.into_iter().map(move |(dtype, rows)| (family, dtype, rows)))
-        .map(|(family, dtype, rows)| Rows::new(family, dtype, &profile.device, rows))
+        .map(|(family, dtype, rows)| Rows::measured(family, dtype, &profile.device, &rows))
         .collect()
 }

@@ -13,7 +13,7 @@ pub struct KernelCost {
     /// Best single value.
     pub latency: Seconds,
     /// Relative (log-normal) spread, scaled so that `latency * exp(±Z90 * log_sigma)` holds 90 % of
-    /// measurements. Zero for a measured row.
+    /// measurements. For a measured row that of its repeats, zero where they are not known.
     pub log_sigma: f64,
     /// Origin.
     pub source: Source,

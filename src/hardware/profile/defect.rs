@@ -159,6 +159,9 @@ pub enum Defect {
     /// KV heads that do not divide the query heads.
     #[error("kv_heads {kv_heads} does not divide q_heads {q_heads}: each KV head serves as many query heads")]
     KvHeadsDivide { kv_heads: u64, q_heads: u64 },
+    /// A spread of repeats that is no share of a latency.
+    #[error("spread_percent is {found}: expected 0 to {limit}, or an empty cell where it is not known")]
+    Spread { found: f64, limit: f64 },
     /// An all-reduce over one device.
     #[error("world is {found}: an all-reduce needs at least 2 devices")]
     WorldTooSmall { found: u64 },

@@ -32,7 +32,7 @@ pub(crate) struct Folder {
     files: BTreeMap<String, Cow<'static, [u8]>>,
 }
 
-const MANIFEST: &str = "profile.toml";
+pub(super) const MANIFEST: &str = "profile.toml";
 const EVALUATION: &str = "evaluation.csv";
 
 impl Folder {
@@ -64,11 +64,16 @@ impl Folder {
         Self::of(Origin::Folder(dir.to_path_buf()), name, files)
     }
 
-    /// Files already in memory, as if they stood in folder `name`.
-    #[cfg(test)]
-    pub(crate) fn in_memory(name: &str, files: &[(&str, &[u8])]) -> Result<Self, ProfileError> {
-        let files = files.iter().map(|(name, bytes)| (name.to_string(), Cow::Owned(bytes.to_vec())));
-        Self::of(Origin::Folder(PathBuf::from(name)), name.to_string(), files.collect())
+    /// Files already in memory, as if they stood in folder `path`.
+    pub(crate) fn in_memory(path: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<Self, ProfileError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let files = files.iter().map(|(name, bytes)| (name.clone(), Cow::Owned(bytes.clone())));
+        Self::of(Origin::Folder(path.to_path_buf()), name, files.collect())
+    }
+
+    /// Whether a file of that name is part of a profile; others beside it are left alone.
+    pub(crate) fn owns(name: &str) -> bool {
+        is_data(name)
     }
 
     fn of(

@@ -48,6 +48,23 @@ pub struct TableInfo {
     pub(crate) dtypes_place: Place,
 }
 
+impl TableInfo {
+    /// Measured or fitted figures of a family; element types, copyright and note are added as fields.
+    pub fn new(provenance: Source, source: &str, licence: &str, date: &str) -> Self {
+        Self {
+            provenance,
+            source: source.to_string(),
+            licence: licence.to_string(),
+            copyright: None,
+            date: date.to_string(),
+            dtypes: Vec::new(),
+            note: None,
+            place: Place::whole(""),
+            dtypes_place: Place::whole(""),
+        }
+    }
+}
+
 /// Everything the manifest says.
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {

@@ -10,6 +10,7 @@ pub mod check;
 pub mod coverage;
 pub mod defect;
 pub mod device;
+pub mod draft;
 pub mod engine;
 pub mod error;
 mod folder;
@@ -17,6 +18,7 @@ pub mod manifest;
 pub mod registry;
 pub mod rules;
 mod section;
+pub mod spelling;
 pub mod table;
 
 use std::collections::BTreeMap;

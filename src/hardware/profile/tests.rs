@@ -17,13 +17,13 @@ const NAMES: [&str; 5] =
 const TEXTS: [&str; 5] = [MANIFEST, GEMM, PREFILL, DECODE, ALL_REDUCE];
 
 fn folder(changed: usize, bytes: &[u8]) -> Result<Folder, ProfileError> {
-    let files: Vec<_> = NAMES
+    let files = NAMES
         .into_iter()
         .zip(TEXTS)
         .enumerate()
         .map(|(i, (name, text))| (name, if i == changed { bytes } else { text.as_bytes() }))
-        .collect();
-    Folder::in_memory("h200_sxm", &files)
+        .map(|(name, bytes)| (name.to_string(), bytes.to_vec()));
+    Folder::in_memory(Path::new("h200_sxm"), &files.collect())
 }
 
 #[test]

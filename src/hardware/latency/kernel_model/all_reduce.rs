@@ -131,9 +131,8 @@ mod tests {
     use super::*;
 
     fn curves() -> AllReduceCurves {
-        let row = |bytes: u64, us: f64| Row {
-            call: KernelCall::AllReduce { world: 2, bytes, backend: Backend::Nccl },
-            latency: Seconds::from_us(us),
+        let row = |bytes: u64, us: f64| {
+            Row::new(KernelCall::AllReduce { world: 2, bytes, backend: Backend::Nccl }, Seconds::from_us(us))
         };
         AllReduceCurves::new(
             "toy",

@@ -86,17 +86,17 @@ impl Forest {
         node.value
     }
 
-    /// Fits `targets` on `features` (`samples x width`, row-major).
-    pub fn fit(features: &[f32], width: usize, targets: &[f32], growth: Growth) -> Self {
+    /// Fits `targets` on `features` (`samples x width`, row-major), each sample by its weight.
+    pub fn fit(features: &[f32], width: usize, targets: &[f32], weights: &[f32], growth: Growth) -> Self {
         let binned = Binned::new(features, width, targets.len());
         let mut residual: Vec<f32> = targets.to_vec();
         let mut forest = Forest::default();
         let mut gradient = vec![0f32; targets.len()];
         for _ in 0..growth.trees {
-            for (g, &r) in gradient.iter_mut().zip(&residual) {
-                *g = r.clamp(-growth.huber as f32, growth.huber as f32);
+            for ((g, &r), w) in gradient.iter_mut().zip(&residual).zip(weights) {
+                *g = w * r.clamp(-growth.huber as f32, growth.huber as f32);
             }
-            grow(&mut forest, &binned, &gradient, &mut residual, growth);
+            grow(&mut forest, &binned, Pull { gradient: &gradient, weights }, &mut residual, growth);
         }
         forest
     }
@@ -141,7 +141,15 @@ impl Binned {
 #[derive(Clone, Copy, Default)]
 struct Bin {
     gradient: f64,
+    weight: f64,
     count: u32,
+}
+
+/// What each sample asks for, and how much it counts.
+#[derive(Clone, Copy)]
+struct Pull<'a> {
+    gradient: &'a [f32],
+    weights: &'a [f32],
 }
 
 struct Leaf {
@@ -159,13 +167,13 @@ struct Split {
     bin: usize,
 }
 
-fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [f32], growth: Growth) {
+fn grow(forest: &mut Forest, binned: &Binned, pull: Pull, residual: &mut [f32], growth: Growth) {
     let width = binned.edges.len();
     let mut order: Vec<u32> = (0..binned.samples as u32).collect();
     let root = forest.nodes.len();
     forest.roots.push(root as u32);
     forest.nodes.push(Node::LEAF);
-    let histogram = histogram(binned, gradient, &order);
+    let histogram = histogram(binned, pull, &order);
     let best = best_split(&histogram, width, growth);
     let mut leaves = vec![Leaf { node: root, from: 0, to: binned.samples, histogram, best }];
     while leaves.len() < growth.leaves {
@@ -196,10 +204,11 @@ fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [
         } else {
             ((left + 1, middle, parent.to), (left, parent.from, middle))
         };
-        let small_histogram = self::histogram(binned, gradient, &order[small.1..small.2]);
+        let small_histogram = self::histogram(binned, pull, &order[small.1..small.2]);
         let mut large_histogram = parent.histogram;
         for (a, b) in large_histogram.iter_mut().zip(&small_histogram) {
             a.gradient -= b.gradient;
+            a.weight -= b.weight;
             a.count -= b.count;
         }
         for ((node, from, to), histogram) in [(small, small_histogram), (large, large_histogram)] {
@@ -209,8 +218,9 @@ fn grow(forest: &mut Forest, binned: &Binned, gradient: &[f32], residual: &mut [
     }
     for leaf in &leaves {
         let members = &order[leaf.from..leaf.to];
-        let sum: f64 = members.iter().map(|&i| f64::from(gradient[i as usize])).sum();
-        let value = (growth.learning_rate * sum / (members.len() as f64 + growth.l2)) as f32;
+        let total = |of: &[f32]| members.iter().map(|&i| f64::from(of[i as usize])).sum::<f64>();
+        let (sum, weight) = (total(pull.gradient), total(pull.weights));
+        let value = (growth.learning_rate * sum / (weight + growth.l2)) as f32;
         forest.nodes[leaf.node].value = value;
         for &i in members {
             residual[i as usize] -= value;
@@ -222,14 +232,15 @@ fn gain(leaf: &Leaf) -> f64 {
     leaf.best.map_or(0.0, |s| s.gain)
 }
 
-fn histogram(binned: &Binned, gradient: &[f32], members: &[u32]) -> Vec<Bin> {
+fn histogram(binned: &Binned, pull: Pull, members: &[u32]) -> Vec<Bin> {
     let width = binned.edges.len();
     let mut all = vec![Bin::default(); width * BINS];
     all.par_chunks_mut(BINS).enumerate().for_each(|(f, bins)| {
         let column = binned.column(f);
         for &i in members {
             let bin = &mut bins[usize::from(column[i as usize])];
-            bin.gradient += f64::from(gradient[i as usize]);
+            bin.gradient += f64::from(pull.gradient[i as usize]);
+            bin.weight += f64::from(pull.weights[i as usize]);
             bin.count += 1;
         }
     });
@@ -240,19 +251,21 @@ fn best_split(histogram: &[Bin], width: usize, growth: Growth) -> Option<Split> 
     let mut best: Option<Split> = None;
     for feature in 0..width {
         let bins = &histogram[feature * BINS..(feature + 1) * BINS];
-        let (mut g, mut n) = (0.0, 0u32);
-        let total = bins.iter().fold((0.0, 0u32), |t, b| (t.0 + b.gradient, t.1 + b.count));
-        let score = |g: f64, n: u32| g * g / (f64::from(n) + growth.l2);
+        let (mut g, mut w, mut n) = (0.0, 0.0, 0u32);
+        let total =
+            bins.iter().fold((0.0, 0.0, 0u32), |t, b| (t.0 + b.gradient, t.1 + b.weight, t.2 + b.count));
+        let score = |g: f64, w: f64| g * g / (w + growth.l2);
         for (bin, b) in bins.iter().enumerate().take(BINS - 1) {
             g += b.gradient;
+            w += b.weight;
             n += b.count;
             if (n as usize) < growth.leaf_samples || b.count == 0 {
                 continue;
             }
-            if ((total.1 - n) as usize) < growth.leaf_samples {
+            if ((total.2 - n) as usize) < growth.leaf_samples {
                 break;
             }
-            let gain = score(g, n) + score(total.0 - g, total.1 - n) - score(total.0, total.1);
+            let gain = score(g, w) + score(total.0 - g, total.1 - w) - score(total.0, total.1);
             if gain > best.map_or(1e-12, |s| s.gain) {
                 best = Some(Split { gain, feature, bin });
             }
@@ -285,7 +298,7 @@ mod tests {
     #[test]
     fn learns_a_step_and_a_slope() {
         let (features, targets) = steps();
-        let forest = Forest::fit(&features, 2, &targets, GROWTH);
+        let forest = Forest::fit(&features, 2, &targets, &vec![1.0; targets.len()], GROWTH);
         let worst = features
             .chunks(2)
             .zip(&targets)
@@ -299,7 +312,7 @@ mod tests {
         let (features, targets) = steps();
         let fit = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
-            pool.install(|| Forest::fit(&features, 2, &targets, GROWTH))
+            pool.install(|| Forest::fit(&features, 2, &targets, &vec![1.0; targets.len()], GROWTH))
         };
         let (one, three) = (fit(1), fit(3));
         assert_eq!(one, three);

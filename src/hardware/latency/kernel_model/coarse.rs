@@ -48,7 +48,7 @@ struct Trained {
 }
 
 fn train(rows: &Rows, device: &Device, effort: Effort) -> Trained {
-    let skeleton = Skeleton::fit(&rows.bounds, &rows.seconds);
+    let skeleton = Skeleton::of(rows);
     let reference = rows.skeleton(&skeleton);
     let grid = grid(rows, &reference);
     let anchors = anchors(rows, &skeleton, &grid, device);
@@ -124,6 +124,7 @@ impl Trained {
             disagreement: estimates.disagreement(),
             beyond: self.anchors.beyond(at) || estimates.beyond(),
             target: (rows.seconds[i] / reference).ln(),
+            weight: rows.weights[i],
         };
         Some((pattern, held))
     }

@@ -9,7 +9,7 @@ use crate::hardware::latency::kernel_model::lattice::Exclusion;
 use crate::hardware::latency::kernel_model::members::{
     Answers, Effort, Members, Own, Question, Rows, exclusion,
 };
-use crate::hardware::latency::kernel_model::regression;
+use crate::hardware::latency::kernel_model::regression::{self, Observation};
 use crate::hardware::latency::kernel_model::skeleton::Skeleton;
 use crate::hardware::profile::device::Device;
 
@@ -28,6 +28,8 @@ pub struct Held {
     pub beyond: bool,
     /// The truth: `ln(measured / skeleton)`.
     pub target: f64,
+    /// How much the row counts (see [`Rows::weights`]).
+    pub weight: f64,
 }
 
 /// How much of each member's correction is applied.
@@ -59,8 +61,12 @@ const PULL_APART: f64 = 0.1;
 
 impl Shares {
     fn learn<'a>(held: impl Iterator<Item = &'a Held>, prior: [f64; 3], pull: impl Fn(f64) -> f64) -> Self {
-        let pairs: Vec<(Vec<f64>, f64)> = held
-            .map(|h| (vec![h.answers.own, h.answers.joint, h.answers.global], h.target - h.answers.base))
+        let pairs: Vec<Observation> = held
+            .map(|h| Observation {
+                x: vec![h.answers.own, h.answers.joint, h.answers.global],
+                y: h.target - h.answers.base,
+                weight: h.weight,
+            })
             .collect();
         let w = regression::robust_ridge(&pairs, &prior, pull(pairs.len() as f64));
         let share = |i: usize| w[i].clamp(0.0, 1.0);
@@ -156,7 +162,7 @@ fn hold_out_together(
 ) -> Vec<Vec<Held>> {
     let Some(&first) = patterns.first() else { return Vec::new() };
     let own = if patterns.len() == 1 { Own::Only(first) } else { Own::None };
-    let whole_skeleton = Skeleton::fit(&rows.bounds, &rows.seconds);
+    let whole_skeleton = Skeleton::of(rows);
     let whole = rows.interpolator(&rows.skeleton(&whole_skeleton));
     let folds = match split {
         Split::Folds(n) => n,
@@ -183,7 +189,7 @@ fn hold_out_together(
             if training.seconds.is_empty() {
                 return vec![Vec::new(); patterns.len()];
             }
-            let skeleton = Skeleton::fit(&training.bounds, &training.seconds);
+            let skeleton = Skeleton::of(&training);
             let reference = training.skeleton(&skeleton);
             let anchors = training.interpolator(&reference);
             let members = Members::train(&training, &reference, &anchors, device, effort, own);
@@ -249,6 +255,7 @@ impl Exam<'_> {
                     disagreement: estimates.disagreement(),
                     beyond: estimates.beyond(),
                     target: (rows.seconds[i] / reference).ln(),
+                    weight: rows.weights[i],
                 })
             })
             .collect()

@@ -11,7 +11,6 @@ use crate::hardware::latency::kernel_model::all_reduce::AllReduceCurves;
 use crate::hardware::latency::kernel_model::axes;
 use crate::hardware::latency::kernel_model::ensemble::{Ensemble, Fit};
 use crate::hardware::latency::kernel_model::fit_file::{FitError, FitFile};
-use crate::hardware::latency::kernel_model::lattice::Coordinates;
 use crate::hardware::latency::kernel_model::members::Rows;
 use crate::hardware::profile::HardwareProfile;
 use crate::hardware::profile::error::ProfileError;
@@ -115,11 +114,11 @@ impl KernelCosts for KernelModel {
 }
 
 /// Rows of a family by element type, in the order of the table.
-pub fn by_dtype(rows: &[Row]) -> BTreeMap<DType, Vec<(Coordinates, f64)>> {
-    let mut split: BTreeMap<DType, Vec<(Coordinates, f64)>> = BTreeMap::new();
+pub fn by_dtype(rows: &[Row]) -> BTreeMap<DType, Vec<Row>> {
+    let mut split: BTreeMap<DType, Vec<Row>> = BTreeMap::new();
     for row in rows {
-        if let Some((_, dtype, at)) = axes::coordinates(&row.call) {
-            split.entry(dtype).or_default().push((at, row.latency.0));
+        if let Some((_, dtype, _)) = axes::coordinates(&row.call) {
+            split.entry(dtype).or_default().push(*row);
         }
     }
     split
@@ -148,8 +147,8 @@ fn ensembles(
     }
     let mut split = by_dtype(&profile.rows(family)?);
     split.retain(|dtype, _| wanted.contains(dtype));
-    let build = |(dtype, rows)| {
-        let rows = Rows::new(family, dtype, device, rows);
+    let build = |(dtype, table): (DType, Vec<Row>)| {
+        let rows = Rows::measured(family, dtype, device, &table);
         let fit = match fits.remove(&dtype) {
             Some(fit) if fit.rows_hash == rows.hash() => fit,
             Some(_) => return Err(FitError::OtherRows { profile: profile.name.clone(), family }.into()),
@@ -162,7 +161,7 @@ fn ensembles(
                 Fit::quick(&rows, device)
             }
         };
-        Ok(((family, dtype), Ensemble::from_rows(fit, &rows, device)))
+        Ok(((family, dtype), Ensemble::from_rows(fit, &rows, device).with_spreads(&table)))
     };
     split.into_iter().map(build).collect()
 }

@@ -1,5 +1,7 @@
 //! The estimator of one kernel family and element type: skeleton, interpolations, members, mix, spread.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use crate::hardware::latency::kernel_model::members::{Effort, Members, Own, Ques
 use crate::hardware::latency::kernel_model::skeleton::{self, Skeleton};
 use crate::hardware::latency::kernel_model::spread::Spread;
 use crate::hardware::profile::device::Device;
+use crate::hardware::profile::table::Row;
 use crate::units::{DType, Seconds};
 
 /// Folds of the cross-validation that a fit learns its mix and spread from.
@@ -80,7 +83,7 @@ impl Fit {
         trials.sort_by_key(|t| t.pattern);
         let mixes: Vec<Mix> = trials.par_iter().map(|t| Mix::learn(t.held.iter())).collect();
         let spreads = trials.iter().zip(&mixes).map(|(t, mix)| Spread::learn(t.held.iter(), mix)).collect();
-        let skeleton = Skeleton::fit(&rows.bounds, &rows.seconds);
+        let skeleton = Skeleton::of(rows);
         let reference = rows.skeleton(&skeleton);
         let anchors = rows.interpolator(&reference);
         let members = Members::train(rows, &reference, &anchors, device, effort, Own::Simple);
@@ -91,7 +94,7 @@ impl Fit {
     /// A fit in a fraction of a second: interpolations only, no forests. Its spread comes from asking rows
     /// as if they, or their axis values, had not been measured.
     pub fn quick(rows: &Rows, device: &Device) -> Self {
-        let skeleton = Skeleton::fit(&rows.bounds, &rows.seconds);
+        let skeleton = Skeleton::of(rows);
         let reference = rows.skeleton(&skeleton);
         let anchors = rows.interpolator(&reference);
         let members = Members::train(rows, &reference, &anchors, device, Effort::QUICK, Own::None);
@@ -148,13 +151,29 @@ pub struct Ensemble {
     anchors: Interpolator,
     /// The anchors are measured rows, not a fitted grid.
     measured: bool,
+    /// Spread of the repeats of measured rows, where it is known: log sigma by coordinates.
+    spreads: BTreeMap<Coordinates, f64>,
 }
 
 impl Ensemble {
     /// From a fit and the rows it was learned from.
     pub fn from_rows(fit: Fit, rows: &Rows, device: &Device) -> Self {
         let anchors = rows.interpolator(&rows.skeleton(&fit.skeleton));
-        Self { family: rows.family, device: device.clone(), fit, anchors, measured: true }
+        Self {
+            family: rows.family,
+            device: device.clone(),
+            fit,
+            anchors,
+            measured: true,
+            spreads: BTreeMap::new(),
+        }
+    }
+
+    /// With the spread of repeats that the rows state.
+    pub fn with_spreads(mut self, rows: &[Row]) -> Self {
+        let known = |row: &Row| Some((axes::coordinates(&row.call)?.2, row.spread?.ln_1p()));
+        self.spreads = rows.iter().filter_map(known).collect();
+        self
     }
 
     /// From a fit that carries a coarse grid in place of rows.
@@ -166,7 +185,7 @@ impl Ensemble {
             .collect();
         let seconds: Vec<f64> = ratios.iter().zip(&reference).map(|(r, s)| r * s).collect();
         let anchors = Interpolator::new(family, &coordinates, &seconds, &reference);
-        Self { family, device: device.clone(), fit, anchors, measured: false }
+        Self { family, device: device.clone(), fit, anchors, measured: false, spreads: BTreeMap::new() }
     }
 
     /// Octaves from `at` to the nearest measured value on the worst axis.
@@ -180,7 +199,7 @@ impl Ensemble {
         if let (Some(seconds), true) = (self.anchors.exact(at), self.measured) {
             return KernelCost {
                 latency: Seconds(seconds),
-                log_sigma: 0.0,
+                log_sigma: self.spreads.get(at).copied().unwrap_or(0.0),
                 source: Source::Measured,
                 extrapolated: false,
             };

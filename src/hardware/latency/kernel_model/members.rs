@@ -14,9 +14,10 @@ use crate::hardware::latency::kernel_model::crossval::Held;
 use crate::hardware::latency::kernel_model::features;
 use crate::hardware::latency::kernel_model::interpolator::{Estimates, Interpolator};
 use crate::hardware::latency::kernel_model::lattice::{Coordinates, Exclusion};
-use crate::hardware::latency::kernel_model::regression;
+use crate::hardware::latency::kernel_model::regression::{self, Observation};
 use crate::hardware::latency::kernel_model::skeleton::{self, Skeleton};
 use crate::hardware::profile::device::Device;
+use crate::hardware::profile::table::Row;
 use crate::units::DType;
 
 /// Measured rows of one family and element type, with their physical skeleton.
@@ -32,15 +33,35 @@ pub struct Rows {
     pub seconds: Vec<f64>,
     /// Compute and memory bound of each row, in seconds.
     pub bounds: Vec<(f64, f64)>,
+    /// How much each row counts in a fit: `1 / (1 + (spread / 2 %)^2)`, where 2 % is what a good estimator
+    /// misses sound rows by; 1 where the spread of repeats is not known.
+    pub weights: Vec<f64>,
 }
+
+/// See [`Rows::weights`].
+const MODEL_ERROR: f64 = 0.02;
 
 impl Rows {
     /// From coordinates and seconds.
     pub fn new(family: KernelFamily, dtype: DType, device: &Device, rows: Vec<(Coordinates, f64)>) -> Self {
         let bounds =
             rows.iter().map(|(x, _)| skeleton::bounds(&axes::call(family, dtype, x), device)).collect();
+        let weights = vec![1.0; rows.len()];
         let (coordinates, seconds) = rows.into_iter().unzip();
-        Self { family, dtype, coordinates, seconds, bounds }
+        Self { family, dtype, coordinates, seconds, bounds, weights }
+    }
+
+    /// From rows of a table; those that are no calls of the family and element type are left out.
+    pub fn measured(family: KernelFamily, dtype: DType, device: &Device, rows: &[Row]) -> Self {
+        let at = |row: &Row| match axes::coordinates(&row.call) {
+            Some((f, d, at)) if (f, d) == (family, dtype) => Some(at),
+            _ => None,
+        };
+        let kept: Vec<(Coordinates, &Row)> = rows.iter().filter_map(|row| Some((at(row)?, row))).collect();
+        let weight = |spread: f64| 1.0 / (1.0 + (spread / MODEL_ERROR).powi(2));
+        let weights = kept.iter().map(|(_, row)| row.spread.map_or(1.0, weight)).collect();
+        let pairs = kept.iter().map(|(at, row)| (*at, row.latency.0)).collect();
+        Self { weights, ..Self::new(family, dtype, device, pairs) }
     }
 
     /// The rows for which `keep` holds.
@@ -52,15 +73,19 @@ impl Rows {
             coordinates: index.iter().map(|&i| self.coordinates[i]).collect(),
             seconds: index.iter().map(|&i| self.seconds[i]).collect(),
             bounds: index.iter().map(|&i| self.bounds[i]).collect(),
+            weights: index.iter().map(|&i| self.weights[i]).collect(),
         }
     }
 
-    /// SHA-256 over coordinates and latencies, in the order of the rows.
+    /// SHA-256 over coordinates, latencies and, where spreads are known, weights, in the order of the rows.
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();
-        for (x, t) in self.coordinates.iter().zip(&self.seconds) {
+        for ((x, t), w) in self.coordinates.iter().zip(&self.seconds).zip(&self.weights) {
             x.iter().for_each(|c| hasher.update(c.to_le_bytes()));
             hasher.update(t.to_le_bytes());
+            if *w < 1.0 {
+                hasher.update(w.to_le_bytes());
+            }
         }
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -279,6 +304,7 @@ impl Members {
             disagreement: estimates.disagreement(),
             beyond: estimates.beyond(),
             target: (rows.seconds[i] / skeleton[i]).ln(),
+            weight: rows.weights[i],
         });
         held.collect()
     }
@@ -329,8 +355,13 @@ impl Lesson<'_> {
         let quota = self.effort.joint_samples / patterns.len();
         let most = if wants_own { self.effort.own_samples } else { quota };
         let asked = ask(self.rows, self.skeleton, self.anchors, patterns[pattern], most);
-        let pairs: Vec<(Vec<f64>, f64)> =
-            asked.iter().map(|(i, e)| (e.values.clone(), self.target(*i))).collect();
+        let weight = |i: usize| self.rows.weights[i];
+        let pair = |(i, e): &(usize, Estimates)| Observation {
+            x: e.values.clone(),
+            y: self.target(*i),
+            weight: weight(*i),
+        };
+        let pairs: Vec<Observation> = asked.iter().map(pair).collect();
         let stack = regression::robust_mean(&pairs, Interpolator::width(self.rows.family), STACK_PULL);
         let mut mine = Samples::default();
         let stride = (asked.len() as f64 / quota.max(1) as f64).max(1.0);
@@ -345,10 +376,10 @@ impl Lesson<'_> {
             self.question(*i, pattern).features(estimates, base, &mut features);
             if shared {
                 next += stride;
-                joint.push(&features, self.target(*i) - base);
+                joint.push(&features, self.target(*i) - base, weight(*i));
             }
             if wants_own {
-                mine.push(&features, self.target(*i) - base);
+                mine.push(&features, self.target(*i) - base, weight(*i));
             }
         }
         (stack, wants_own.then(|| mine.fit(self.effort, HUBER)))
@@ -360,7 +391,7 @@ impl Lesson<'_> {
         for i in strided(self.rows.seconds.len(), self.effort.global_samples) {
             let mut features = Vec::new();
             self.question(i, 0).shape_features(&mut features);
-            shapes.push(&features, self.target(i));
+            shapes.push(&features, self.target(i), self.rows.weights[i]);
         }
         shapes.fit(self.effort, HUBER_GLOBAL)
     }
@@ -394,12 +425,14 @@ fn strided(len: usize, most: usize) -> impl Iterator<Item = usize> {
 struct Samples {
     features: Vec<f32>,
     targets: Vec<f32>,
+    weights: Vec<f32>,
 }
 
 impl Samples {
-    fn push(&mut self, features: &[f32], target: f64) {
+    fn push(&mut self, features: &[f32], target: f64, weight: f64) {
         self.features.extend_from_slice(features);
         self.targets.push(target as f32);
+        self.weights.push(weight as f32);
     }
 
     fn fit(&self, effort: Effort, huber: f64) -> Forest {
@@ -407,6 +440,7 @@ impl Samples {
             return Forest::default();
         }
         let width = self.features.len() / self.targets.len();
-        Forest::fit(&self.features, width, &self.targets, effort.growth(self.targets.len(), huber))
+        let growth = effort.growth(self.targets.len(), huber);
+        Forest::fit(&self.features, width, &self.targets, &self.weights, growth)
     }
 }

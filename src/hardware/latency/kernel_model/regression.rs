@@ -1,8 +1,19 @@
 //! Least absolute deviations with a pull towards a prior: the linear glue between estimators.
 
-/// Weights `w` that make `sum |y - x·w|` small, pulled towards `prior` with `pull` times the average
+/// One equation of a regression.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Regressors.
+    pub x: Vec<f64>,
+    /// What they should add up to.
+    pub y: f64,
+    /// How much it counts; 1 for a sound measurement.
+    pub weight: f64,
+}
+
+/// Weights `w` that make `sum weight |y - x·w|` small, pulled towards `prior` with `pull` times the average
 /// curvature. Iteratively reweighted least squares; deterministic. Empty data gives the prior.
-pub fn robust_ridge(rows: &[(Vec<f64>, f64)], prior: &[f64], pull: f64) -> Vec<f64> {
+pub fn robust_ridge(rows: &[Observation], prior: &[f64], pull: f64) -> Vec<f64> {
     /// Residuals below this count as equal (0.5 % of a latency): keeps the weights finite.
     const FLAT: f64 = 0.005;
     let n = prior.len();
@@ -13,9 +24,9 @@ pub fn robust_ridge(rows: &[(Vec<f64>, f64)], prior: &[f64], pull: f64) -> Vec<f
     for _ in 0..8 {
         let mut a = vec![vec![0.0; n]; n];
         let mut c = vec![0.0; n];
-        for (x, y) in rows {
+        for Observation { x, y, weight } in rows {
             let residual = y - dot(x, &w);
-            let weight = 1.0 / (residual.abs() + FLAT);
+            let weight = weight / (residual.abs() + FLAT);
             for i in 0..n {
                 for j in 0..=i {
                     a[i][j] += weight * x[i] * x[j];
@@ -42,10 +53,14 @@ pub fn robust_ridge(rows: &[(Vec<f64>, f64)], prior: &[f64], pull: f64) -> Vec<f
 }
 
 /// Weights that sum to one (a weighted mean of the estimators), otherwise as [`robust_ridge`].
-pub fn robust_mean(rows: &[(Vec<f64>, f64)], estimators: usize, pull: f64) -> Vec<f64> {
+pub fn robust_mean(rows: &[Observation], estimators: usize, pull: f64) -> Vec<f64> {
     let Some(last) = estimators.checked_sub(1) else { return Vec::new() };
-    let differences: Vec<(Vec<f64>, f64)> =
-        rows.iter().map(|(x, y)| (x[..last].iter().map(|v| v - x[last]).collect(), y - x[last])).collect();
+    let difference = |Observation { x, y, weight }: &Observation| Observation {
+        x: x[..last].iter().map(|v| v - x[last]).collect(),
+        y: y - x[last],
+        weight: *weight,
+    };
+    let differences: Vec<Observation> = rows.iter().map(difference).collect();
     let mut w = robust_ridge(&differences, &vec![1.0 / estimators as f64; last], pull);
     w.push(1.0 - w.iter().sum::<f64>());
     w
@@ -88,22 +103,35 @@ mod tests {
 
     #[test]
     fn finds_the_weights_despite_outliers() {
-        let mut rows: Vec<(Vec<f64>, f64)> = (0..60)
+        let mut rows: Vec<Observation> = (0..60)
             .map(|i| {
                 let x = vec![(i % 7) as f64, (i % 5) as f64 - 2.0];
                 let y = 2.0 * x[0] - 0.5 * x[1];
-                (x, y)
+                Observation { x, y, weight: 1.0 }
             })
             .collect();
-        rows[3].1 += 100.0;
+        rows[3].y += 100.0;
         let w = robust_ridge(&rows, &[0.0, 0.0], 1e-9);
         assert!((w[0] - 2.0).abs() < 1e-2 && (w[1] + 0.5).abs() < 1e-2, "{w:?}");
     }
 
     #[test]
+    fn noisy_rows_pull_less() {
+        let row = |i: usize| Observation {
+            x: vec![1.0],
+            y: if i < 30 { 1.0 } else { 2.0 },
+            weight: if i < 30 { 1.0 } else { 0.1 },
+        };
+        let rows: Vec<Observation> = (0..80).map(row).collect();
+        let even: Vec<Observation> = rows.iter().map(|o| Observation { weight: 1.0, ..o.clone() }).collect();
+        let (weighed, plain) = (robust_ridge(&rows, &[0.0], 1e-9), robust_ridge(&even, &[0.0], 1e-9));
+        assert!(weighed[0] < 1.1 && plain[0] > 1.9, "{weighed:?} {plain:?}");
+    }
+
+    #[test]
     fn a_mean_sums_to_one() {
-        let rows: Vec<(Vec<f64>, f64)> =
-            (0..40).map(|i| (vec![i as f64, 2.0 * i as f64, -1.0], 1.5 * i as f64)).collect();
+        let row = |i: f64| Observation { x: vec![i, 2.0 * i, -1.0], y: 1.5 * i, weight: 1.0 };
+        let rows: Vec<Observation> = (0..40).map(f64::from).map(row).collect();
         let w = robust_mean(&rows, 3, 1e-9);
         assert!((w.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert!((w[0] + 2.0 * w[1] - 1.5).abs() < 1e-2, "{w:?}");
@@ -112,7 +140,7 @@ mod tests {
     #[test]
     fn singular_data_gives_the_prior_back() {
         assert_eq!(robust_ridge(&[], &[0.3], 1.0), vec![0.3]);
-        let w = robust_ridge(&[(vec![0.0, 0.0], 1.0)], &[0.3, 0.1], 0.0);
+        let w = robust_ridge(&[Observation { x: vec![0.0, 0.0], y: 1.0, weight: 1.0 }], &[0.3, 0.1], 0.0);
         assert!(w.iter().all(|x| x.is_finite()));
     }
 }

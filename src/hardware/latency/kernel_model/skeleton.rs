@@ -7,6 +7,7 @@ use argmin::solver::neldermead::NelderMead;
 use serde::{Deserialize, Serialize};
 
 use crate::hardware::kernel::KernelCall;
+use crate::hardware::latency::kernel_model::members::Rows;
 use crate::hardware::profile::device::Device;
 use crate::units::{DType, FlopsPerSecond};
 
@@ -57,11 +58,16 @@ impl Skeleton {
         }
     }
 
+    /// Least absolute log error over measured rows, each by its weight.
+    pub fn of(rows: &Rows) -> Self {
+        Self::fit(&rows.bounds, &rows.seconds, &rows.weights)
+    }
+
     /// Least absolute log error over measured calls.
-    pub fn fit(bounds: &[(f64, f64)], seconds: &[f64]) -> Self {
+    pub fn fit(bounds: &[(f64, f64)], seconds: &[f64], weights: &[f64]) -> Self {
         let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min).max(1e-7) * 1e6;
         let starts = [[fastest.ln(), -0.4, -0.3, 1.0], [(fastest * 0.3).ln(), -1.0, -1.0, 0.0]];
-        let problem = Misfit { bounds, seconds };
+        let problem = Misfit { bounds, seconds, weights };
         let mut best = (f64::INFINITY, starts[0].to_vec());
         for start in starts {
             let mut simplex = vec![start.to_vec()];
@@ -87,6 +93,7 @@ impl Skeleton {
 struct Misfit<'a> {
     bounds: &'a [(f64, f64)],
     seconds: &'a [f64],
+    weights: &'a [f64],
 }
 
 impl CostFunction for &Misfit<'_> {
@@ -100,8 +107,11 @@ impl CostFunction for &Misfit<'_> {
             .bounds
             .iter()
             .zip(self.seconds)
+            .zip(self.weights)
             .step_by(step)
-            .fold((0.0, 0.0), |(sum, n), (&b, &t)| (sum + (skeleton.seconds(b) / t).ln().abs(), n + 1.0));
+            .fold((0.0, 0.0), |(sum, n), ((&b, &t), w)| {
+                (sum + w * (skeleton.seconds(b) / t).ln().abs(), n + w)
+            });
         Ok(if f64::is_finite(sum) { sum / n } else { f64::MAX })
     }
 }

@@ -99,6 +99,7 @@ mod tests {
             disagreement,
             beyond: false,
             target: error * disagreement,
+            weight: 1.0,
         }
     }
 

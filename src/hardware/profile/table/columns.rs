@@ -3,7 +3,7 @@
 use crate::hardware::kernel::{Backend, KernelCall, KernelFamily};
 use crate::hardware::profile::defect::Defect;
 use crate::hardware::profile::section;
-use crate::hardware::profile::table::Row;
+use crate::hardware::profile::table::{Row, SPREAD};
 use crate::units::{DType, Seconds};
 
 const LATENCY: &str = "latency_us";
@@ -11,6 +11,8 @@ const LATENCY: &str = "latency_us";
 /// No device runs more tokens, features or heads than this in one call; products of four stay far from
 /// where `f64` loses count.
 const DIMENSION_LIMIT: u64 = 1 << 30;
+/// Repeats that disagree by more than ten times their median are no measurement; in percent.
+const SPREAD_LIMIT: f64 = 1000.0;
 /// 16 TiB: more than any device holds.
 const BYTES_LIMIT: u64 = 1 << 44;
 
@@ -30,15 +32,16 @@ pub(super) fn names(family: KernelFamily) -> &'static [&'static str] {
     }
 }
 
-/// What is wrong with a header, and at which byte of it.
-pub(super) fn check_header(record: &csv::ByteRecord, family: KernelFamily) -> Option<(usize, Defect)> {
+/// Whether a header has the column of spreads; or what is wrong with it, and at which byte of it.
+pub(super) fn check_header(record: &csv::ByteRecord, family: KernelFamily) -> Result<bool, (usize, Defect)> {
     let expected = names(family);
     let found: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
-    if found.iter().zip(expected).all(|(a, b)| a == b) && found.len() == expected.len() {
-        return None;
+    let same = found.iter().zip(expected.iter().chain([&SPREAD])).all(|(a, b)| a == b);
+    if same && (expected.len()..=expected.len() + 1).contains(&found.len()) {
+        return Ok(found.len() > expected.len());
     }
     if record.iter().any(|field| std::str::from_utf8(field).is_err()) {
-        return Some((0, Defect::NotUtf8));
+        return Err((0, Defect::NotUtf8));
     }
     let differs = |i: &usize| found.get(*i).map(AsRef::as_ref) != expected.get(*i).copied();
     let i = (0..=expected.len()).find(differs).unwrap_or(0);
@@ -48,13 +51,15 @@ pub(super) fn check_header(record: &csv::ByteRecord, family: KernelFamily) -> Op
         Some((found, expected)) => Defect::ColumnUnit { found: found.to_string(), expected },
         None => Defect::Header { found: found.join(","), expected: expected.join(",") },
     };
-    Some((at, defect))
+    Err((at, defect))
 }
 
 /// One record being read; what is wrong with it is noted with its byte offset.
 pub(super) struct Cells<'a> {
     record: &'a csv::ByteRecord,
     family: KernelFamily,
+    /// There is a column of spreads.
+    spread: bool,
     declared: Option<&'a [DType]>,
     start: usize,
     defects: &'a mut Vec<(usize, Defect)>,
@@ -63,23 +68,25 @@ pub(super) struct Cells<'a> {
 impl<'a> Cells<'a> {
     pub(super) fn of(
         record: &'a csv::ByteRecord,
-        family: KernelFamily,
+        (family, spread): (KernelFamily, bool),
         declared: Option<&'a [DType]>,
         start: usize,
         defects: &'a mut Vec<(usize, Defect)>,
     ) -> Self {
-        Self { record, family, declared, start, defects }
+        Self { record, family, spread, declared, start, defects }
     }
 
     /// The record as a row, or nothing (and at least one defect noted).
     pub(super) fn row(mut self) -> Option<Row> {
-        let (found, expected) = (self.record.len(), names(self.family).len());
+        let columns = names(self.family).len();
+        let (found, expected) = (self.record.len(), columns + usize::from(self.spread));
         if found != expected {
             self.defects.push((self.start, Defect::Ragged { found, expected }));
             return None;
         }
         // All cells are read before any is missed, so that every bad one is noted.
-        let latency = self.latency(expected.saturating_sub(1));
+        let latency = self.latency(columns.saturating_sub(1));
+        let spread = if self.spread { self.spread_at(columns) } else { Some(None) };
         let call = match self.family {
             KernelFamily::Gemm => {
                 let (m, n, k, dtype) = (self.count(0), self.count(1), self.count(2), self.dtype(3));
@@ -103,11 +110,11 @@ impl<'a> Cells<'a> {
             }
             KernelFamily::Elementwise => return None,
         };
-        Some(Row { call, latency: Seconds::from_us(latency?) })
+        Some(Row { call, latency: Seconds::from_us(latency?), spread: spread? })
     }
 
     fn column(&self, i: usize) -> &'static str {
-        names(self.family).get(i).copied().unwrap_or_default()
+        names(self.family).get(i).copied().unwrap_or(SPREAD)
     }
 
     fn cell(&self, i: usize) -> &'a [u8] {
@@ -177,6 +184,23 @@ impl<'a> Cells<'a> {
             b"vllm_eager" => Some(Backend::VllmEager),
             b"vllm_graph" => Some(Backend::VllmGraph),
             _ => self.note(i, Defect::UnknownBackend { found: self.text(i) }),
+        }
+    }
+
+    /// An empty cell is an unknown spread.
+    fn spread_at(&mut self, i: usize) -> Option<Option<f64>> {
+        if self.cell(i).is_empty() {
+            return Some(None);
+        }
+        let column = self.column(i);
+        let number = std::str::from_utf8(self.cell(i)).ok().and_then(|text| text.parse::<f64>().ok());
+        match number {
+            None => self.note(i, Defect::NotANumber { column, found: self.text(i) }),
+            Some(found) if !found.is_finite() => self.note(i, Defect::NotFinite { column, found }),
+            Some(found) if !(0.0..=SPREAD_LIMIT).contains(&found) => {
+                self.note(i, Defect::Spread { found, limit: SPREAD_LIMIT })
+            }
+            Some(percent) => Some(Some(percent / 100.0)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Tables of measured kernel calls: one CSV per family, fixed columns, complete or refused.
 //!
 //! Accepted besides the plain form: CRLF line ends, a byte-order mark, blank lines. Refused: quotes,
-//! comments, further columns, rows that repeat a call.
+//! comments, columns besides the table's own and [`SPREAD`], rows that repeat a call.
 
 mod columns;
 mod order;
@@ -23,6 +23,16 @@ pub struct Row {
     pub call: KernelCall,
     /// Its measured latency.
     pub latency: Seconds,
+    /// Spread of its repeats: their robust standard deviation (1.4826 x median absolute deviation) as a share
+    /// of their median; `None` where the source does not state it.
+    pub spread: Option<f64>,
+}
+
+impl Row {
+    /// A row whose source states no spread.
+    pub fn new(call: KernelCall, latency: Seconds) -> Self {
+        Self { call, latency, spread: None }
+    }
 }
 
 /// Rows and where each starts in the file.
@@ -31,6 +41,10 @@ pub(crate) struct Table {
     /// Byte offset of each row, after a byte-order mark.
     pub(crate) starts: Vec<usize>,
 }
+
+/// The column that may follow the others: the spread of each row's repeats in percent; an empty cell where it is
+/// not known.
+pub const SPREAD: &str = "spread_percent";
 
 /// Column names of a family's table, in order; none for elementwise kernels, which have no table.
 pub fn columns(family: KernelFamily) -> &'static [&'static str] {
@@ -101,6 +115,7 @@ fn read_rows(bytes: &[u8], family: KernelFamily, declared: Option<&[DType]>, def
         csv::ReaderBuilder::new().has_headers(false).flexible(true).quoting(false).from_reader(bytes);
     let mut record = csv::ByteRecord::new();
     let mut header = true;
+    let mut spread = false;
     loop {
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
@@ -113,13 +128,16 @@ fn read_rows(bytes: &[u8], family: KernelFamily, declared: Option<&[DType]>, def
         let start = start_of(&record, bytes);
         if header {
             header = false;
-            if let Some((at, defect)) = columns::check_header(&record, family) {
-                defects.push((start + at, defect));
-                return table;
+            match columns::check_header(&record, family) {
+                Ok(with_spread) => spread = with_spread,
+                Err((at, defect)) => {
+                    defects.push((start + at, defect));
+                    return table;
+                }
             }
             continue;
         }
-        if let Some(row) = Cells::of(&record, family, declared, start, defects).row() {
+        if let Some(row) = Cells::of(&record, (family, spread), declared, start, defects).row() {
             table.rows.push(row);
             table.starts.push(start);
         }

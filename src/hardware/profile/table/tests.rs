@@ -14,8 +14,8 @@ fn reads_rows_in_the_order_of_the_file() {
     assert_eq!(
         rows,
         [
-            Row { call: call(8, DType::Fp8), latency: Seconds::from_us(2.5) },
-            Row { call: call(1, DType::Bf16), latency: Seconds::from_us(5.0) }
+            Row::new(call(8, DType::Fp8), Seconds::from_us(2.5)),
+            Row::new(call(1, DType::Bf16), Seconds::from_us(5.0))
         ]
     );
 }
@@ -104,7 +104,7 @@ proptest! {
         let lines: Vec<_> = std::iter::once(columns(family).join(",")).chain(lines).collect();
         let text = lines.join(line_end);
         let expected: Vec<_> =
-            rows.into_iter().map(|(call, us)| Row { call, latency: Seconds::from_us(us) }).collect();
+            rows.into_iter().map(|(call, us)| Row::new(call, Seconds::from_us(us))).collect();
         prop_assert_eq!(parse("t", text.as_bytes(), family, None).unwrap(), expected);
     }
 }
