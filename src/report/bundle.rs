@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::files;
 use crate::model::export;
 use crate::model::export_config::ExportConfig;
 use crate::model::spec::ModelSpec;
@@ -16,7 +15,14 @@ use crate::report::folder::{self, PLAN};
 use crate::report::html;
 use crate::report::tables;
 
-pub use crate::report::folder::check_target;
+/// Whether a result may be written to `dir`: it is absent, empty, an earlier result, or `force` is set.
+///
+/// # Errors
+/// [`ReportError::Occupied`], [`ReportError::NotAFolder`], [`ReportError::Blocked`], or a folder that cannot be
+/// read or made.
+pub fn check_target(dir: &Path, force: bool) -> Result<(), ReportError> {
+    folder::check_target(&folder::SEARCH, dir, force)
+}
 
 /// Writes `plan.json`, `candidates.csv`, `front.csv`, `front.svg`, `front.png`, `report.html` and, for a chosen
 /// shape, `target/config.json` and `target.json` to `dir`, and returns their paths. Everything is made in a
@@ -26,21 +32,10 @@ pub use crate::report::folder::check_target;
 /// # Errors
 /// See [`ReportError`]; `dir` is then as it was.
 pub fn write(plan: &Plan, parent: &ModelSpec, dir: &Path, force: bool) -> Result<Vec<PathBuf>, ReportError> {
-    check_target(dir, force)?;
-    let staging = folder::staging(dir);
-    let _ = fs::remove_dir_all(&staging);
-    let written = stage(plan, parent, &staging).and_then(|names| {
-        folder::install(&staging, dir, &names)
-            .map_err(|reason| ReportError::Io { path: dir.display().to_string(), reason })?;
-        Ok(names)
-    });
-    if written.is_err() {
-        let _ = fs::remove_dir_all(&staging);
-    }
-    Ok(written?.into_iter().map(|name| dir.join(name)).collect())
+    folder::put(&folder::SEARCH, dir, force, |staging| stage(plan, parent, staging))
 }
 
-fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<&'static str>, ReportError> {
+fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<String>, ReportError> {
     let picture = Picture::new(plan, XAxis::default_for(plan), 0);
     let mut texts = vec![
         (PLAN, compact(plan)?),
@@ -60,14 +55,10 @@ fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<&'static
             .map_err(|e| ReportError::Format { name: "target.json", reason: e.to_string() })?;
         texts.push(("target.json", json("target.json", &exported)?));
     }
-    let failed =
-        |name: &str, reason| ReportError::Io { path: staging.join(name).display().to_string(), reason };
-    for (name, text) in &texts {
-        files::write_atomically(&staging.join(name), text.as_bytes()).map_err(|e| failed(name, e))?;
-    }
+    folder::write_texts(staging, &texts)?;
     render::png(&picture, &staging.join("front.png"))?;
-    let mut names: Vec<&'static str> = texts.iter().map(|(name, _)| *name).collect();
-    names.push("front.png");
+    let mut names: Vec<String> = texts.iter().map(|(name, _)| name.to_string()).collect();
+    names.push("front.png".to_string());
     names.sort_unstable();
     Ok(names)
 }

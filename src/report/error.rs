@@ -8,11 +8,13 @@ use crate::report::chart::render::RenderError;
 pub enum ReportError {
     /// The folder holds something else.
     #[error(
-        "{dir} is not empty and no result of an earlier search: name another folder with --out, or add --force to write there all the same (only files of a result are replaced)"
+        "{dir} is not empty and no result of an earlier `{made_by}`: name another folder with --out, or add --force to write there all the same (only files of a result are replaced)"
     )]
     Occupied {
         /// The folder.
         dir: String,
+        /// The command whose results may be replaced.
+        made_by: &'static str,
     },
     /// The path is a file.
     #[error("{dir} is a file: --out needs a folder")]

@@ -1,19 +1,50 @@
-//! `report.html`: one self-contained page that draws the plan it carries.
+//! Self-contained pages that draw the data they carry: one shell, one style, one script of shared parts.
 
 use crate::plan::record::Plan;
 use crate::report::error::ReportError;
 
-const TEMPLATE: &str = include_str!("report.html");
-const PLAN: &str = "/*PLAN*/null";
+const SHELL: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SHARED: &str = include_str!("page/page.js");
 
-/// The page: the template with the plan in its place, as JSON that no markup can break out of.
+/// What a page shows besides its data.
+pub(crate) struct Page {
+    /// File it is written to, for errors.
+    pub(crate) name: &'static str,
+    /// What it is, for the title until the script has set one; tells pages of ours apart.
+    pub(crate) kind: &'static str,
+    /// Its own script, run after the shared one, which draws `data`.
+    pub(crate) script: &'static str,
+}
+
+const PLAN: Page = Page { name: "report.html", kind: "report", script: include_str!("page/plan.js") };
+
+/// The page of a plan.
 ///
 /// # Errors
 /// None that a plan could cause.
 pub fn page(plan: &Plan) -> Result<String, ReportError> {
-    let json = serde_json::to_string(plan)
-        .map_err(|e| ReportError::Format { name: "report.html", reason: e.to_string() })?;
-    Ok(TEMPLATE.replacen(PLAN, &inert(&json), 1))
+    PLAN.with(plan)
+}
+
+impl Page {
+    /// The page with its data in place, as JSON that no markup can break out of.
+    pub(crate) fn with(&self, data: &impl serde::Serialize) -> Result<String, ReportError> {
+        let failed = |e: serde_json::Error| ReportError::Format { name: self.name, reason: e.to_string() };
+        let json = inert(&serde_json::to_string(data).map_err(failed)?);
+        let scripts = format!("{SHARED}\n{}", self.script);
+        // The data last: whatever stands in it is left alone.
+        Ok(SHELL
+            .replace("/*KIND*/", self.kind)
+            .replacen("/*STYLE*/", STYLE, 1)
+            .replacen("/*SCRIPT*/", &scripts, 1)
+            .replacen("/*DATA*/null", &json, 1))
+    }
+
+    /// What a page of this kind holds and no other.
+    pub(crate) fn mark(&self) -> String {
+        format!("<meta name=\"generator\" content=\"archplan {}\">", self.kind)
+    }
 }
 
 /// JSON inside a script element: `<`, `>`, `&` and the line separators of JavaScript as escapes.
@@ -42,11 +73,12 @@ mod tests {
     }
 
     #[test]
-    fn the_template_has_one_place_for_the_plan_and_asks_for_nothing_from_outside() {
-        assert_eq!(TEMPLATE.matches(PLAN).count(), 1);
+    fn a_page_holds_its_data_once_and_asks_for_nothing_from_outside() {
+        let page = PLAN.with(&"/*DATA*/null /*SCRIPT*/").expect("a page");
+        assert!(page.contains("const data = \"/*DATA*/null /*SCRIPT*/\";") && page.contains(&PLAN.mark()));
         for outside in ["http://", "https://", "src=", "@import", "url("] {
-            let allowed = TEMPLATE.matches("http://www.w3.org/2000/svg").count();
-            let found = TEMPLATE.matches(outside).count();
+            let allowed = page.matches("http://www.w3.org/2000/svg").count();
+            let found = page.matches(outside).count();
             assert_eq!(found, if outside == "http://" { allowed } else { 0 }, "{outside}");
         }
     }

@@ -77,10 +77,15 @@ fn numbers(estimate: &Estimate) -> [String; 3] {
 
 /// Seven significant digits: more than any estimate holds.
 fn number(x: f64) -> String {
+    significant(x, 7)
+}
+
+/// `x` with so many significant digits and no idle zeros.
+pub(crate) fn significant(x: f64, digits: i64) -> String {
     if x == 0.0 || !x.is_finite() {
         return x.to_string();
     }
-    let decimals = (6 - x.abs().log10().floor() as i64).clamp(0, 15) as usize;
+    let decimals = (digits - 1 - x.abs().log10().floor() as i64).clamp(0, 15) as usize;
     let text = format!("{x:.decimals$}");
     if decimals == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_string() }
 }
@@ -116,14 +121,18 @@ fn sampled(point: &Point) -> Vec<String> {
     row
 }
 
-fn write(
+/// A table as text.
+///
+/// # Errors
+/// None that rows could cause.
+pub(crate) fn write<H: AsRef<str>>(
     name: &'static str,
-    header: &[String],
+    header: &[H],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<String, ReportError> {
     let failed = |reason: String| ReportError::Format { name, reason };
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).map_err(|e| failed(e.to_string()))?;
+    writer.write_record(header.iter().map(AsRef::as_ref)).map_err(|e| failed(e.to_string()))?;
     for row in rows {
         writer.write_record(&row).map_err(|e| failed(e.to_string()))?;
     }

@@ -63,6 +63,17 @@ pub enum Backend {
     VllmGraph,
 }
 
+impl Backend {
+    /// Name as it stands in data files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Nccl => "nccl",
+            Backend::VllmEager => "vllm_eager",
+            Backend::VllmGraph => "vllm_graph",
+        }
+    }
+}
+
 /// One kernel call on one device. Dimensions are those the device sees (after tensor parallelism).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +149,47 @@ impl KernelCall {
         }
     }
 
+    /// Numbers of the call under the names of their columns; none for elementwise kernels, which have no table.
+    pub fn dimensions(&self) -> Vec<(&'static str, u64)> {
+        match *self {
+            KernelCall::Gemm { m, n, k, .. } => vec![("m", m), ("n", n), ("k", k)],
+            KernelCall::AttentionPrefill { batch, seq_len, q_heads, kv_heads, head_dim, .. } => vec![
+                ("batch", batch),
+                ("seq_len", seq_len),
+                ("q_heads", q_heads),
+                ("kv_heads", kv_heads),
+                ("head_dim", head_dim),
+            ],
+            KernelCall::AttentionDecode { batch, kv_len, q_heads, kv_heads, head_dim, .. } => vec![
+                ("batch", batch),
+                ("kv_len", kv_len),
+                ("q_heads", q_heads),
+                ("kv_heads", kv_heads),
+                ("head_dim", head_dim),
+            ],
+            KernelCall::AllReduce { world, bytes, .. } => vec![("world", world), ("bytes", bytes)],
+            KernelCall::Elementwise { .. } => Vec::new(),
+        }
+    }
+
+    /// Its element type: of operands or of the KV cache; none for all-reduce and elementwise.
+    pub fn dtype(&self) -> Option<DType> {
+        match *self {
+            KernelCall::Gemm { dtype, .. }
+            | KernelCall::AttentionPrefill { dtype, .. }
+            | KernelCall::AttentionDecode { dtype, .. } => Some(dtype),
+            KernelCall::AllReduce { .. } | KernelCall::Elementwise { .. } => None,
+        }
+    }
+
+    /// How an all-reduce is carried out; none for other kernels.
+    pub fn backend(&self) -> Option<Backend> {
+        match *self {
+            KernelCall::AllReduce { backend, .. } => Some(backend),
+            _ => None,
+        }
+    }
+
     /// Operations the call needs (a multiply-add is two); zero for all-reduce and elementwise.
     pub fn flops(&self) -> Flops {
         match *self {
@@ -173,5 +225,19 @@ impl KernelCall {
             KernelCall::AllReduce { bytes, .. } => Bytes(bytes as f64),
             KernelCall::Elementwise { bytes, .. } => Bytes(bytes as f64),
         }
+    }
+}
+
+/// Such as `m=128 n=4096 k=4096 bf16`.
+impl fmt::Display for KernelCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words: Vec<String> =
+            self.dimensions().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        words.extend(self.dtype().map(|dtype| dtype.to_string()));
+        words.extend(self.backend().map(|backend| backend.name().to_string()));
+        if let KernelCall::Elementwise { bytes, launches } = self {
+            words.push(format!("bytes={bytes} launches={launches}"));
+        }
+        f.pad(&words.join(" "))
     }
 }

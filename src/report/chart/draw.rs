@@ -54,7 +54,8 @@ pub fn draw<DB: DrawingBackend>(root: &Canvas<DB>, picture: &Picture, scale: Sca
     root.present()
 }
 
-fn draw_words<DB: DrawingBackend>(area: &Canvas<DB>, title: &str, lines: &[String], s: Scale) -> Drawn<DB> {
+/// Headline and the lines under it.
+pub(crate) fn draw_words<DB: DrawingBackend>(area: &Canvas<DB>, title: &str, lines: &[String], s: Scale) -> Drawn<DB> {
     area.draw(&Text::new(title.to_string(), (s.px(24.0), s.px(16.0)), s.font(22.0, true, &INK)))?;
     for (i, line) in lines.iter().enumerate() {
         let at = (s.px(24.0), s.px(46.0 + 20.0 * i as f64));

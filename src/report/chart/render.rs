@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use plotters::prelude::*;
 use plotters::style::register_font;
 
-use crate::report::chart::draw::{self, SIZE, Scale};
+use crate::report::chart::draw::{self, Canvas, Drawn, SIZE, Scale};
 use crate::report::chart::picture::Picture;
 
 /// The PNG is drawn this many times larger and averaged down, which smooths its edges.
@@ -42,11 +42,20 @@ fn register_fonts() -> Result<(), RenderError> {
 
 /// The picture as SVG.
 pub fn svg(picture: &Picture) -> Result<String, RenderError> {
+    svg_of(SIZE, |root| draw::draw(root, picture, Scale(1.0)))
+}
+
+/// Whatever `paint` draws on a canvas of `size` pixels, as SVG.
+pub(crate) fn svg_of(
+    size: (u32, u32),
+    paint: impl FnOnce(&Canvas<SVGBackend>) -> Drawn<SVGBackend>,
+) -> Result<String, RenderError> {
     register_fonts()?;
     let mut text = String::new();
-    let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-    draw::draw(&root, picture, Scale(1.0)).map_err(|e| failed("the SVG", e))?;
-    drop(root);
+    {
+        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        paint(&root).and_then(|()| root.present()).map_err(|e| failed("the SVG", e))?;
+    }
     Ok(text.replace("font-family=\"sans-serif\"", "font-family=\"DejaVu Sans, Verdana, sans-serif\""))
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::estimate::Source;
 use crate::hardware::kernel::{Backend, KernelCall, KernelFamily};
 use crate::hardware::latency::cost::{GapError, KernelCost, Z90};
+use crate::hardware::latency::kernel_model::scores::Miss;
 use crate::hardware::profile::table::Row;
 use crate::units::Seconds;
 
@@ -28,10 +29,12 @@ struct Curve {
 /// A point predicted from its curve without it.
 #[derive(Clone, Copy, Debug)]
 pub struct LeftOut {
-    /// `ln(measured / predicted)`.
-    pub log_error: f64,
-    /// Spread the curve states.
-    pub log_sigma: f64,
+    /// The point.
+    pub call: KernelCall,
+    /// What was measured there.
+    pub measured: Seconds,
+    /// How far the prediction is off.
+    pub miss: Miss,
 }
 
 impl AllReduceCurves {
@@ -45,7 +48,7 @@ impl AllReduceCurves {
         }
         for curve in curves.values_mut() {
             curve.points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let mut errors: Vec<f64> = curve.leave_one_out().map(f64::abs).collect();
+            let mut errors: Vec<f64> = curve.leave_one_out().map(|(_, error)| error.abs()).collect();
             errors.sort_by(f64::total_cmp);
             let rank = (0.9 * (errors.len() + 1) as f64).ceil() as usize;
             curve.log_sigma =
@@ -74,11 +77,16 @@ impl AllReduceCurves {
 
     /// Every inner point predicted from its neighbours.
     pub fn leave_one_out(&self) -> Vec<LeftOut> {
-        let of = |c: &Curve| {
-            let log_sigma = c.log_sigma;
-            c.leave_one_out().map(move |log_error| LeftOut { log_error, log_sigma }).collect::<Vec<_>>()
+        let of = |(&(world, backend), curve): (&(u64, Backend), &Curve)| {
+            let log_sigma = curve.log_sigma;
+            let left_out = |((bytes, seconds), log_error): ((f64, f64), f64)| LeftOut {
+                call: KernelCall::AllReduce { world, bytes: bytes as u64, backend },
+                measured: Seconds(seconds),
+                miss: Miss { log_error, log_sigma },
+            };
+            curve.leave_one_out().map(left_out).collect::<Vec<_>>()
         };
-        self.curves.values().flat_map(of).collect()
+        self.curves.iter().flat_map(of).collect()
     }
 
     fn gap(&self, world: u64, backend: Backend) -> GapError {
@@ -101,13 +109,14 @@ impl AllReduceCurves {
 }
 
 impl Curve {
-    fn leave_one_out(&self) -> impl Iterator<Item = f64> {
+    /// Inner points with `ln(predicted / measured)`.
+    fn leave_one_out(&self) -> impl Iterator<Item = ((f64, f64), f64)> {
         let inner = 1..self.points.len().saturating_sub(1).max(1);
         inner.filter_map(|i| {
             let (x, y) = *self.points.get(i)?;
             let others: Vec<(f64, f64)> =
                 self.points.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, p)| *p).collect();
-            Some((y / interpolate(&others, x)).ln())
+            Some(((x, y), (interpolate(&others, x) / y).ln()))
         })
     }
 }

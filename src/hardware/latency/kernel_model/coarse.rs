@@ -115,6 +115,7 @@ impl Trained {
             skeleton: reference,
         };
         let held = Held {
+            row: i,
             fold,
             group: match split {
                 Fold::Rows => i,

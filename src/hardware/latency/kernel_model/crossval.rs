@@ -16,6 +16,8 @@ use crate::hardware::profile::device::Device;
 /// One row predicted by members that never saw it (nor, in a value pattern, its axis values).
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
+    /// The row, as an index into the rows it was kept out of.
+    pub row: usize,
     /// Fold in which the row was kept out.
     pub fold: usize,
     /// What was kept out with it: rows of one group err alike. A row by itself is its own group.
@@ -249,6 +251,7 @@ impl Exam<'_> {
                     skeleton: reference,
                 };
                 Some(Held {
+                    row: i,
                     fold: self.fold,
                     group: group(axes::patterns(rows.family)[pattern], &rows.coordinates[i]),
                     answers: self.members.answer(&question, &estimates, &mut scratch),

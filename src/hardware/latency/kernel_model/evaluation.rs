@@ -13,10 +13,11 @@ use crate::hardware::latency::kernel_model::crossval::{self, Fold, Split};
 use crate::hardware::latency::kernel_model::device_model::KernelModel;
 use crate::hardware::latency::kernel_model::ensemble::{Fit, Trial};
 use crate::hardware::latency::kernel_model::members::{Effort, Rows};
+use crate::hardware::latency::kernel_model::scored::{ScoredRow, ScoredSet};
 use crate::hardware::latency::kernel_model::scores::{self, Miss, Score};
 use crate::hardware::profile::device::Device;
 use crate::hardware::profile::table::Row;
-use crate::units::DType;
+use crate::units::{DType, Seconds};
 
 /// Folds of a coarse fit's cross-validation.
 const COARSE_FOLDS: usize = 5;
@@ -74,25 +75,42 @@ pub fn fit_coarse(rows: &Rows, device: &Device, progress: &(dyn Fn() + Sync)) ->
 }
 
 /// Cross-validates one pattern with everything trained anew for each kept-out fold or value.
-pub fn cross_validate(rows: &Rows, device: &Device, pattern: usize, split: Split) -> Option<Score> {
+pub fn cross_validate(rows: &Rows, device: &Device, pattern: usize, split: Split) -> ScoredSet {
     let held = crossval::hold_out(rows, device, pattern, split, Effort::FULL);
-    let name = holdout_name(rows.family, pattern);
-    Score::of(rows.family, Some(rows.dtype), &name, &scores::cross_fitted(&held))
+    let scored = |(row, miss): (usize, Miss)| {
+        Some(ScoredRow {
+            call: axes::call(rows.family, rows.dtype, rows.coordinates.get(row)?),
+            measured: Seconds(*rows.seconds.get(row)?),
+            miss,
+            spread: None,
+        })
+    };
+    ScoredSet {
+        family: rows.family,
+        dtype: Some(rows.dtype),
+        holdout: holdout_name(rows.family, pattern),
+        rows: scores::cross_fitted_rows(&held).into_iter().filter_map(scored).collect(),
+    }
 }
 
 /// Leave-one-out errors of all-reduce curves.
-pub fn all_reduce(profile: &str, rows: &[Row]) -> Option<Score> {
+pub fn all_reduce(profile: &str, rows: &[Row]) -> ScoredSet {
     let left_out = AllReduceCurves::new(profile, rows).leave_one_out();
-    let misses: Vec<Miss> =
-        left_out.iter().map(|l| Miss { log_error: -l.log_error, log_sigma: l.log_sigma }).collect();
-    Score::of(KernelFamily::AllReduce, None, "bytes", &misses)
+    let scored = left_out.into_iter().map(|l| ScoredRow {
+        call: l.call,
+        measured: l.measured,
+        miss: l.miss,
+        spread: None,
+    });
+    let (family, dtype) = (KernelFamily::AllReduce, None);
+    ScoredSet { family, dtype, holdout: "bytes".to_string(), rows: scored.collect() }
 }
 
-/// Scores of rows from elsewhere, and what was left out of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// Rows from elsewhere with what was said of them, and what was left out.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Against {
-    /// Scores per family and element type.
-    pub scores: Vec<Score>,
+    /// Rows per family and element type.
+    pub sets: Vec<ScoredSet>,
     /// Rows the profile has itself.
     pub seen: usize,
     /// Rows the profile cannot price, with the first reason.
@@ -106,17 +124,17 @@ pub struct Against {
 pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
     let seen: HashSet<KernelCall> = own.iter().map(|row| row.call).collect();
     let mut result = Against::default();
-    let mut by_kind: BTreeMap<(KernelFamily, Option<DType>), Vec<Miss>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(KernelFamily, Option<DType>), Vec<ScoredRow>> = BTreeMap::new();
     for row in rows {
         if seen.contains(&row.call) {
             result.seen += 1;
             continue;
         }
-        let kind = (row.call.family(), axes::coordinates(&row.call).map(|(_, dtype, _)| dtype));
         match model.cost(&row.call) {
             Ok(cost) => {
                 let miss = Miss { log_error: (cost.latency / row.latency).ln(), log_sigma: cost.log_sigma };
-                by_kind.entry(kind).or_default().push(miss);
+                let scored = ScoredRow { call: row.call, measured: row.latency, miss, spread: None };
+                by_kind.entry((row.call.family(), row.call.dtype())).or_default().push(scored);
             }
             Err(gap) => {
                 result.gaps += 1;
@@ -124,8 +142,9 @@ pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
             }
         }
     }
-    let label = if own.is_empty() { "given" } else { "unseen" };
-    result.scores = by_kind.iter().filter_map(|((f, d), misses)| Score::of(*f, *d, label, misses)).collect();
+    let holdout = if own.is_empty() { "given" } else { "unseen" };
+    let set = |((family, dtype), rows)| ScoredSet { family, dtype, holdout: holdout.to_string(), rows };
+    result.sets = by_kind.into_iter().map(set).collect();
     result
 }
 

@@ -295,6 +295,7 @@ impl Members {
         const MOST: usize = 4_000;
         let asked = ask(rows, skeleton, anchors, axes::patterns(rows.family)[pattern], MOST);
         let held = asked.into_iter().map(|(i, estimates)| Held {
+            row: i,
             fold: 0,
             group: i,
             answers: Answers {

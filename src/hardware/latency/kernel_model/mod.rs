@@ -15,6 +15,7 @@ pub mod lattice;
 pub mod members;
 pub mod packing;
 pub mod regression;
+pub mod scored;
 pub mod scores;
 pub mod skeleton;
 pub mod spread;

@@ -10,12 +10,19 @@ use crate::hardware::latency::percent_errors::PercentErrors;
 use crate::units::DType;
 
 /// One prediction against its measurement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Miss {
     /// `ln(predicted / measured)`.
     pub log_error: f64,
     /// Stated log-normal spread.
     pub log_sigma: f64,
+}
+
+impl Miss {
+    /// The measurement lies inside the stated 90 % interval.
+    pub fn inside(&self) -> bool {
+        self.log_error.abs() <= Z90 * self.log_sigma + f64::EPSILON
+    }
 }
 
 /// Errors over a set of rows; every figure but `n` in percent.
@@ -48,8 +55,7 @@ impl Score {
         if misses.is_empty() {
             return None;
         }
-        let inside = |m: &Miss| m.log_error.abs() <= Z90 * m.log_sigma + f64::EPSILON;
-        let errors = PercentErrors::of(misses.iter().map(|m| (m.log_error, inside(m))));
+        let errors = PercentErrors::of(misses.iter().map(|m| (m.log_error, m.inside())));
         let PercentErrors { n, median_ape, mean_ape, p90_ape, bias, coverage } = errors;
         Some(Self {
             family,
@@ -67,15 +73,20 @@ impl Score {
 
 /// What kept-out rows would have been told, with mix and spread learned from the other folds only.
 pub fn cross_fitted(held: &[Held]) -> Vec<Miss> {
+    cross_fitted_rows(held).into_iter().map(|(_, miss)| miss).collect()
+}
+
+/// The same, each with its row.
+pub fn cross_fitted_rows(held: &[Held]) -> Vec<(usize, Miss)> {
     let folds = held.iter().map(|h| h.fold + 1).max().unwrap_or(0);
     (0..folds)
         .flat_map(|fold| {
             let others = || held.iter().filter(move |h| h.fold != fold);
             let mix = Mix::learn(others());
             let spread = Spread::learn(others(), &mix);
-            held.iter().filter(move |h| h.fold == fold).map(move |h| Miss {
-                log_error: mix.apply(&h.answers, h.beyond) - h.target,
-                log_sigma: spread.log_sigma(h.disagreement, h.beyond),
+            held.iter().filter(move |h| h.fold == fold).map(move |h| {
+                let log_error = mix.apply(&h.answers, h.beyond) - h.target;
+                (h.row, Miss { log_error, log_sigma: spread.log_sigma(h.disagreement, h.beyond) })
             })
         })
         .collect()

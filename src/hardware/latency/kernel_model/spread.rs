@@ -93,6 +93,7 @@ mod tests {
     fn held(i: usize, groups: usize, error: f64) -> Held {
         let disagreement = if i.is_multiple_of(2) { 0.01 } else { 0.1 };
         Held {
+            row: i,
             fold: 0,
             group: i % groups,
             answers: Answers::default(),

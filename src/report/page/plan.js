@@ -1,60 +1,4 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>archplan report</title>
-<style>
-:root {
-  color-scheme: light dark;
-  --page: #fafafa; --card: #fff; --ink: #222; --faded: #666; --line: #ddd; --grid: #e8e8e8;
-  --front: #d55e00; --dominated: #56b4e9; --infeasible: #bdbdbd; --parent: #000; --knee: #cc79a7;
-  --chosen: #009e73; --budget: #0072b2; --was: #8a8f98;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #16181c; --card: #1f2228; --ink: #e6e6e6; --faded: #a0a4ab; --line: #3a3f47; --grid: #2c3037;
-    --infeasible: #5b6068; --parent: #fff; --budget: #5aa9e6; --front: #ff8a3d; --chosen: #2fc79a;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0; padding: 24px; background: var(--page); color: var(--ink); font: 15px/1.45 system-ui, "DejaVu Sans", sans-serif; }
-main { max-width: 1480px; margin: 0 auto; }
-h1 { font-size: 24px; margin: 0 0 4px; }
-h2 { font-size: 17px; margin: 0 0 10px; }
-p { margin: 4px 0; }
-.faded { color: var(--faded); }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 16px 18px; margin-top: 16px; overflow-x: auto; }
-.verdict { border-left: 5px solid var(--chosen); }
-.verdict.infeasible { border-left-color: var(--front); }
-.split { display: grid; grid-template-columns: minmax(0, 1fr) 390px; gap: 18px; }
-@media (max-width: 900px) { .split { grid-template-columns: 1fr; } }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: 4px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child, td.words, th.words { text-align: left; }
-td.words { white-space: normal; }
-thead th { color: var(--faded); font-weight: 600; }
-th.sortable { cursor: pointer; user-select: none; }
-th.sortable:hover { color: var(--ink); }
-tbody tr.hit { background: color-mix(in srgb, var(--dominated) 22%, transparent); }
-svg text { fill: var(--ink); font: 13px system-ui, "DejaVu Sans", sans-serif; }
-svg .axis { fill: var(--faded); }
-label.toggle { display: block; padding: 3px 0; cursor: pointer; }
-.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin: 0 7px; vertical-align: -1px; }
-#detail { border-top: 1px solid var(--line); margin-top: 10px; padding-top: 10px; font-size: 14px; min-height: 390px; }
-#detail table { font-size: 13px; } #detail td, #detail th { padding: 2px 4px; }
-select { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: 5px; padding: 2px 6px; max-width: 100%; }
-.bar { height: 8px; margin: 1px 0; border-radius: 3px; background: var(--was); display: block; }
-.bar.chosen { background: var(--chosen); }
-code { font: 13px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
-.scroll { max-height: 430px; overflow-y: auto; }
-</style>
-</head>
-<body>
-<main id="page"><noscript>This report is drawn by a script in this file; please allow scripts.</noscript></main>
-<script>
-"use strict";
-const plan = /*PLAN*/null;
+const plan = data;
 const METRICS = {
   output_tokens_per_s: ["output tok/s", true], speedup: ["speedup", true], tpot_ms: ["TPOT ms", false],
   ttft_ms: ["TTFT ms", false], latency_ms: ["latency ms", false], memory_gib: ["GiB/device", false],
@@ -62,32 +6,10 @@ const METRICS = {
 const BUDGET_UNITS = { ttft_ms: "ms", tpot_ms: "ms", latency_ms: "ms", output_tokens_per_s: "tok/s", params: "", memory_gib: "GiB", speedup: "x" };
 const AT_LEAST = ["output_tokens_per_s", "speedup"];
 
-function el(tag, attributes, ...children) {
-  const svg = ["svg", "circle", "line", "path", "text", "g", "rect"].includes(tag);
-  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes || {})) {
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value); else node.setAttribute(key, value);
-  }
-  node.append(...children.flat(Infinity).filter(c => c !== null && c !== undefined));
-  return node;
-}
-const grouped = n => String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f");
-function short(x) {
-  const a = Math.abs(x);
-  return a >= 1000 ? grouped(x.toFixed(0)) : a >= 100 ? x.toFixed(0) : a >= 10 ? x.toFixed(1) : x.toFixed(2);
-}
-const count = n => n >= 1e9 ? (n / 1e9).toFixed(2) + "B" : (n / 1e6).toFixed(0) + "M";
 const interval = e => e.low === e.high ? short(e.value) : short(e.value) + " (" + short(e.low) + "–" + short(e.high) + ")";
 const shape = s => s.layers + "L d" + s.hidden + " f" + s.ffn + " q" + s.q_heads + " kv" + s.kv_heads + " hd" + s.head_dim;
 const limit = (metric, value) => (METRICS[metric] ? METRICS[metric][0] : metric) + (AT_LEAST.includes(metric) ? " ≥ " : " ≤ ")
   + (metric === "params" ? count(value) : short(value) + (metric === "speedup" ? "×" : ""));
-function table(head, rows, wordy) {
-  const words = i => (wordy || []).includes(i) ? { class: "words" } : {};
-  return el("table", {}, el("thead", {}, el("tr", {}, head.map((h, i) => el("th", words(i), h)))),
-    el("tbody", {}, rows.map(r => el("tr", {}, r.map((c, i) => el("td", words(i), c))))));
-}
-const card = (title, ...children) => el("section", { class: "card" }, title ? el("h2", {}, title) : null, children);
-
 // With several scenarios throughputs of different devices do not compare; speedups do.
 const view = { x: plan.scenarios.length > 1 ? "speedup" : "output_tokens_per_s", scenario: 0, shown: { infeasible: true, feasible: true, front: true, marks: true } };
 const full = c => ({ shape: c.shape, params: c.params, feasible: c.feasible, metrics: c.metrics, accuracy: c.quality.accuracy_retained_percent, candidate: c });
@@ -105,14 +27,6 @@ const groups = {
 const marks = [["parent", plan.parent], ["knee", plan.knee], ["chosen", plan.chosen]].filter(m => m[1]).map(([name, c]) => ({ name, point: full(c) }));
 const xOf = p => plain(p.metrics[view.scenario][view.x]);
 const yOf = p => plain(p.accuracy);
-
-function ticks(low, high, n) {
-  const raw = (high - low) / n, base = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map(m => m * base).find(s => s >= raw);
-  const list = [];
-  for (let t = Math.ceil(low / step) * step; t <= high + step * 1e-9; t += step) list.push(t);
-  return list;
-}
 
 // Outline of a mark: told apart by form as well as by colour.
 function symbol(name, [x, y]) {
@@ -137,15 +51,10 @@ function chart() {
   const near = limits.filter(([, x]) => x > 2 * x0 - x1 && x < 2 * x1 - x0);
   [x0, x1] = padded(range([x0, x1].concat(near.map(l => l[1]))));
   const px = x => left + (x - x0) / (x1 - x0) * (W - left - right), py = y => H - bottom - (y - y0) / (y1 - y0) * (H - top - bottom);
-  const svg = el("svg", { viewBox: `0 0 ${W} ${H}`, width: "100%", role: "img" });
-  for (const t of ticks(x0, x1, 8)) svg.append(
-    el("line", { x1: px(t), x2: px(t), y1: top, y2: H - bottom, stroke: "var(--grid)" }),
-    el("text", { x: px(t), y: H - bottom + 18, "text-anchor": "middle", class: "axis" }, short(t)));
-  for (const t of ticks(y0, y1, 8)) svg.append(
-    el("line", { x1: left, x2: W - right, y1: py(t), y2: py(t), stroke: "var(--grid)" }),
-    el("text", { x: left - 8, y: py(t) + 4, "text-anchor": "end", class: "axis" }, short(t)));
-  svg.append(el("text", { x: (left + W) / 2, y: H - 10, "text-anchor": "middle" }, METRICS[view.x][0]),
-    el("text", { transform: `translate(16 ${H / 2}) rotate(-90)`, "text-anchor": "middle" }, "accuracy retained, % of parent (prior)"));
+  const svg = plane({ W, H, left, bottom, top, right }, {
+    px, py, xTicks: ticks(x0, x1, 8).map(t => [t, short(t)]), yTicks: ticks(y0, y1, 8).map(t => [t, short(t)]),
+    xLabel: METRICS[view.x][0], yLabel: "accuracy retained, % of parent (prior)",
+  });
   for (const [b, x] of near) svg.append(
     el("line", { x1: px(x), x2: px(x), y1: top, y2: H - bottom, stroke: "var(--budget)", "stroke-width": 2, "stroke-dasharray": "6 5" }),
     el("text", { x: px(x) + (px(x) > W / 2 ? -7 : 7), y: H - bottom - 12, "text-anchor": px(x) > W / 2 ? "end" : "start", style: "fill: var(--budget); font-weight: 600" }, limit(b.metric, b.limit)));
@@ -177,16 +86,7 @@ function chart() {
       el("text", { x: at[0] + 13, y: at[1] - 10, style: "font-weight: 600" }, name));
     dots.push([...at, point]);
   }
-  const ring = el("circle", { r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2, visibility: "hidden" });
-  svg.append(ring);
-  svg.addEventListener("mousemove", event => {
-    const box = svg.getBoundingClientRect(), mx = (event.clientX - box.left) / box.width * W, my = (event.clientY - box.top) / box.height * H;
-    let best = null, distance = 400;
-    for (const d of dots) { const q = (d[0] - mx) ** 2 + (d[1] - my) ** 2; if (q <= distance) { best = d; distance = q; } }
-    if (!best) return;
-    ring.setAttribute("cx", best[0]); ring.setAttribute("cy", best[1]); ring.setAttribute("visibility", "visible");
-    describe(best[2]);
-  });
+  followPointer(svg, dots, describe);
   document.getElementById("chart").replaceChildren(svg);
 }
 
@@ -203,16 +103,7 @@ function frontTable() {
   const columns = [["layers", p => p.shape.layers], ["hidden", p => p.shape.hidden], ["FFN", p => p.shape.ffn], ["q", p => p.shape.q_heads], ["kv", p => p.shape.kv_heads],
     ["params", p => p.params, count], ...Object.entries(METRICS).map(([key, [name]]) => [name, p => plain(p.metrics[view.scenario][key]), short]),
     ["accuracy kept %", p => plain(p.accuracy), v => v.toFixed(2)], ["in budget", p => p.feasible, v => v ? "yes" : "no"]];
-  const rows = groups.front.slice();
-  let by = -1, up = true;
-  const host = el("div", { class: "scroll" });
-  const draw = () => host.replaceChildren(el("table", {},
-    el("thead", {}, el("tr", {}, columns.map(([name], i) => el("th", { class: "sortable", onclick: () => {
-      up = by === i ? !up : true; by = i; rows.sort((a, b) => (columns[i][1](a) - columns[i][1](b)) * (up ? 1 : -1)); draw();
-    } }, name + (by === i ? (up ? " ▲" : " ▼") : ""))))),
-    el("tbody", {}, rows.map(p => el("tr", { onmouseenter: () => describe(p) }, columns.map(([, of, show]) => el("td", {}, (show || String)(of(p)))))))));
-  draw();
-  return host;
+  return sortable(columns, groups.front, describe);
 }
 
 function finalists() {
@@ -294,6 +185,3 @@ function draw() {
   describe((marks.find(m => m.name === "chosen") || marks[0]).point);
 }
 build();
-</script>
-</body>
-</html>
