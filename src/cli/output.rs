@@ -62,3 +62,13 @@ pub fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) 
         }
     }
 }
+
+/// The command as typed, quoted where a shell would need it.
+pub fn command_line() -> String {
+    let plain =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_.,=/:+".contains(c));
+    let quoted =
+        |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("archplan".to_string()).chain(words).collect::<Vec<_>>().join(" ")
+}

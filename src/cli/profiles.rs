@@ -1,9 +1,13 @@
 //! `archplan profiles`: list, show, check, evaluate and fit hardware profiles; one file per action.
 
+use std::path::Path;
+
+use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::registry::Profiles;
 
 use crate::cli::{
-    Failure, Global, profiles_check, profiles_evaluate, profiles_fit, profiles_list, profiles_show,
+    Failure, Global, profiles_check, profiles_diff, profiles_evaluate, profiles_fit, profiles_list,
+    profiles_show,
 };
 
 /// Arguments of `archplan profiles`.
@@ -12,6 +16,7 @@ use crate::cli::{
   archplan profiles                                  the profiles at hand
   archplan profiles show h200_sxm                    device facts, provenance, what the tables cover
   archplan profiles evaluate h200_sxm                errors of its kernel estimates
+  archplan profiles diff h100_sxm h200_sxm           two devices, or two versions of one
   archplan profiles check my_profiles/l40s           every defect of a profile of your own
   archplan --profile-dir my_profiles profiles list   built-in profiles and your own")]
 pub struct Args {
@@ -29,6 +34,8 @@ enum Action {
     Check(profiles_check::Args),
     /// Show how far the kernel estimates can be trusted, by cross-validation or on rows of yours
     Evaluate(profiles_evaluate::Args),
+    /// Compare two profiles: facts, coverage, ratios of their kernels, and a whole model
+    Diff(profiles_diff::Args),
     /// Learn the kernel estimators of a profile from its tables
     Fit(profiles_fit::Args),
 }
@@ -40,6 +47,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Action::Show(args) => profiles_show::run(args, global),
         Action::Check(args) => profiles_check::run(args, global),
         Action::Evaluate(args) => profiles_evaluate::run(args, global),
+        Action::Diff(args) => profiles_diff::run(args, global),
         Action::Fit(args) => profiles_fit::run(args, global),
     }
 }
@@ -47,4 +55,21 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 /// The built-in profiles and those of `--profile-dir`.
 pub fn at_hand(global: &Global) -> Result<Profiles, Failure> {
     Profiles::new(&global.profile_dir).map_err(Failure::bad_input)
+}
+
+/// A profile by its name, or by the path of its folder.
+pub fn named_or_at(global: &Global, text: &str) -> Result<HardwareProfile, Failure> {
+    let path = Path::new(text);
+    let is_path =
+        path.components().count() > 1 || text.starts_with('.') || path.join("profile.toml").is_file();
+    let profile = match is_path {
+        true => HardwareProfile::load(path),
+        false => at_hand(global)?.get(text),
+    };
+    profile.map_err(Failure::bad_input)
+}
+
+/// Engine and version whose kernels were measured.
+pub fn stack(profile: &HardwareProfile) -> String {
+    format!("{} {}", profile.stack.engine, profile.stack.engine_version)
 }

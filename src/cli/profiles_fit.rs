@@ -93,7 +93,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         scores.append(&mut part.scores);
     }
     if let Some(rows) = tables.get(&KernelFamily::AllReduce) {
-        scores.extend(evaluation::all_reduce(&profile.name, rows));
+        scores.extend(evaluation::all_reduce(&profile.name, rows).score());
     }
     for (family, fits) in fitted {
         let text = FitFile { version: VERSION, family, fits }.to_text().map_err(Failure::failed)?;

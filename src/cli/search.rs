@@ -16,7 +16,7 @@ use archplan::search::space::options::SpaceOptions;
 use archplan::units;
 
 use crate::cli::search_target::{Device, TargetArgs};
-use crate::cli::{Failure, Global, costs, profiles, search_print, search_target};
+use crate::cli::{Failure, Global, costs, output, profiles, search_print, search_target};
 
 /// Arguments of `archplan search`.
 #[derive(clap::Args, Debug)]
@@ -204,7 +204,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         recovery,
         space,
         seed: args.seed,
-        command: command_line(),
+        command: output::command_line(),
     };
     let shapes = request.search_space().map_err(Failure::bad_input)?;
     search_target::warn_beyond_context(&spec, &request.workloads);
@@ -236,14 +236,4 @@ fn target<'a>(device: &'a Device, costs: &'a KernelModel) -> Target<'a> {
         machine: Machine { costs, hbm: device.profile.device.hbm, engine: &device.engine },
         deployment: device.deployment.clone(),
     }
-}
-
-/// The command as typed, quoted where a shell would need it.
-fn command_line() -> String {
-    let plain =
-        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_.,=/:+".contains(c));
-    let quoted =
-        |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
-    std::iter::once("archplan".to_string()).chain(words).collect::<Vec<_>>().join(" ")
 }

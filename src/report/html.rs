@@ -1,5 +1,7 @@
 //! Self-contained pages that draw the data they carry: one shell, one style, one script of shared parts.
 
+use std::path::Path;
+
 use crate::plan::record::Plan;
 use crate::report::error::ReportError;
 
@@ -41,8 +43,13 @@ impl Page {
             .replacen("/*DATA*/null", &json, 1))
     }
 
+    /// Whether a folder holds a page of this kind.
+    pub(crate) fn is_in(&self, dir: &Path) -> bool {
+        std::fs::read_to_string(dir.join(self.name)).is_ok_and(|text| text.contains(&self.mark()))
+    }
+
     /// What a page of this kind holds and no other.
-    pub(crate) fn mark(&self) -> String {
+    fn mark(&self) -> String {
         format!("<meta name=\"generator\" content=\"archplan {}\">", self.kind)
     }
 }

@@ -67,7 +67,8 @@ pub fn compare(a: &HardwareProfile, b: &HardwareProfile) -> Result<Difference, M
         let of = |rows: &'_ BTreeMap<Kind, Measured>| rows.get(&(family, dtype)).cloned();
         let (in_a, in_b) = (of(&rows_a), of(&rows_b));
         let (in_a, in_b) = (in_a.as_ref().unwrap_or(&none), in_b.as_ref().unwrap_or(&none));
-        let pairs: Vec<Pair> = in_a.values().filter_map(|row| Some(measured(row, in_b.get(&row.call)?))).collect();
+        let pairs: Vec<Pair> =
+            in_a.values().filter_map(|row| Some(measured(row, in_b.get(&row.call)?))).collect();
         let both = pairs.len();
         let mut set = PairSet {
             family,

@@ -53,7 +53,7 @@ impl Size {
     }
 
     /// Stretches to a factor of ten: intensities span few decades.
-    fn per_decade(self) -> u32 {
+    pub(crate) fn per_decade(self) -> u32 {
         if self == Size::FlopsPerByte { 2 } else { 1 }
     }
 }

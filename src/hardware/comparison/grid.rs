@@ -60,9 +60,14 @@ pub fn calls(family: KernelFamily, dtype: DType) -> Vec<KernelCall> {
             })
             .collect(),
         KernelFamily::AllReduce => {
-            let sizes = [2, 4, 8].into_iter().flat_map(|world| [14, 18, 22, 26, 28].map(|bits| (world, bits)));
+            let sizes =
+                [2, 4, 8].into_iter().flat_map(|world| [14, 18, 22, 26, 28].map(|bits| (world, bits)));
             sizes
-                .map(|(world, bits)| KernelCall::AllReduce { world, bytes: 1 << bits, backend: Backend::Nccl })
+                .map(|(world, bits)| KernelCall::AllReduce {
+                    world,
+                    bytes: 1 << bits,
+                    backend: Backend::Nccl,
+                })
                 .collect()
         }
         KernelFamily::Elementwise => Vec::new(),

@@ -13,9 +13,11 @@ pub const SIZE: (u32, u32) = (1200, 800);
 /// Width of the panel on the right.
 const PANEL: u32 = 300;
 /// A drawing area in pixels.
-pub type Canvas<'b, DB> = DrawingArea<DB, Shift>;
+pub type Canvas<DB> = DrawingArea<DB, Shift>;
 /// What drawing returns.
 pub type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+/// What drawing an SVG returns.
+pub(crate) type DrawnSvg = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 type Plot<'a, DB> = ChartContext<'a, DB, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Pixels per unit of length, so that one drawing serves every resolution.
@@ -55,7 +57,12 @@ pub fn draw<DB: DrawingBackend>(root: &Canvas<DB>, picture: &Picture, scale: Sca
 }
 
 /// Headline and the lines under it.
-pub(crate) fn draw_words<DB: DrawingBackend>(area: &Canvas<DB>, title: &str, lines: &[String], s: Scale) -> Drawn<DB> {
+pub(crate) fn draw_words<DB: DrawingBackend>(
+    area: &Canvas<DB>,
+    title: &str,
+    lines: &[String],
+    s: Scale,
+) -> Drawn<DB> {
     area.draw(&Text::new(title.to_string(), (s.px(24.0), s.px(16.0)), s.font(22.0, true, &INK)))?;
     for (i, line) in lines.iter().enumerate() {
         let at = (s.px(24.0), s.px(46.0 + 20.0 * i as f64));

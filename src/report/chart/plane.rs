@@ -1,6 +1,7 @@
 //! A small plot of its own: axes with units, linear or logarithmic, and marks placed by their values.
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::chart::draw::{Canvas, Drawn, Scale};
 use crate::report::chart::marker::{FADED, GRID, INK};
@@ -43,7 +44,9 @@ impl Axis {
             let first = (self.low / step - 1e-9).ceil() as i64;
             let last = (self.high / step + 1e-9).floor() as i64;
             let decimals = (-step.log10().floor()).max(0.0) as usize;
-            return (first..=last).map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step))).collect();
+            return (first..=last)
+                .map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step)))
+                .collect();
         }
         let (first, last) = (self.low as i32, self.high as i32);
         let every = ((last - first) as usize).div_ceil(most.max(1)).max(1);
@@ -54,7 +57,11 @@ impl Axis {
 /// 1, 2 or 5 times a power of ten, at least `raw`.
 fn nice_step(raw: f64) -> f64 {
     let base = 10f64.powf(raw.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * base).find(|step| *step >= raw * (1.0 - 1e-9)).unwrap_or(raw)
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * base)
+        .find(|step| *step >= raw * (1.0 - 1e-9))
+        .unwrap_or(raw)
 }
 
 fn power_of_ten(power: i32) -> String {
@@ -71,9 +78,14 @@ fn power_of_ten(power: i32) -> String {
     }
 }
 
+/// Text that is placed by the middle of its height.
+fn anchored(style: TextStyle<'static>, at: HPos) -> TextStyle<'static> {
+    style.pos(Pos::new(at, VPos::Center))
+}
+
 /// A drawn frame on which values are placed.
-pub(crate) struct Plane<'a, 'b, DB: DrawingBackend> {
-    area: &'a Canvas<'b, DB>,
+pub(crate) struct Plane<'a, DB: DrawingBackend> {
+    area: &'a Canvas<DB>,
     scale: Scale,
     x: Axis,
     y: Axis,
@@ -81,10 +93,10 @@ pub(crate) struct Plane<'a, 'b, DB: DrawingBackend> {
     frame: (i32, i32, i32, i32),
 }
 
-impl<'a, 'b, DB: DrawingBackend> Plane<'a, 'b, DB> {
+impl<'a, DB: DrawingBackend> Plane<'a, DB> {
     /// Draws title, grid, ticks and labels on `area`.
     pub(crate) fn draw(
-        area: &'a Canvas<'b, DB>,
+        area: &'a Canvas<DB>,
         title: &str,
         (x, y): (Axis, Axis),
         scale: Scale,
@@ -99,34 +111,25 @@ impl<'a, 'b, DB: DrawingBackend> Plane<'a, 'b, DB> {
 
     fn draw_axes(&self, title: &str) -> Drawn<DB> {
         let (s, area, (left, top, right, bottom)) = (self.scale, self.area, self.frame);
-        let centred = |height: f64, bold, colour: &RGBColor| {
-            let style = s.font(height, bold, colour);
-            style.pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Center,
-                plotters::style::text_anchor::VPos::Center,
-            ))
-        };
+        let centred = |height: f64| anchored(s.font(height, false, &INK), HPos::Center);
         area.draw(&Text::new(title.to_string(), (left, s.px(8.0)), s.font(15.5, true, &INK)))?;
         let grid = GRID.stroke_width(s.px(1.0) as u32);
         for (value, words) in self.x.ticks(8) {
             let (x, _) = self.at(value, 0.0);
             area.draw(&PathElement::new([(x, top), (x, bottom)], grid))?;
-            area.draw(&Text::new(words, (x, bottom + s.px(14.0)), centred(13.5, false, &INK)))?;
+            area.draw(&Text::new(words, (x, bottom + s.px(14.0)), centred(13.5)))?;
         }
         for (value, words) in self.y.ticks(6) {
             let (_, y) = self.at(0.0, value);
             area.draw(&PathElement::new([(left, y), (right, y)], grid))?;
-            let right_aligned = s.font(13.5, false, &INK).pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Right,
-                plotters::style::text_anchor::VPos::Center,
-            ));
+            let right_aligned = anchored(s.font(13.5, false, &INK), HPos::Right);
             area.draw(&Text::new(words, (left - s.px(7.0), y), right_aligned))?;
         }
         let axes = [(left, top), (left, bottom), (right, bottom)];
         area.draw(&PathElement::new(axes, FADED.stroke_width(s.px(1.0) as u32)))?;
         let below = ((left + right) / 2, bottom + s.px(36.0));
-        area.draw(&Text::new(self.x.label.clone(), below, centred(14.0, false, &INK)))?;
-        let turned = centred(14.0, false, &INK).transform(FontTransform::Rotate270);
+        area.draw(&Text::new(self.x.label.clone(), below, centred(14.0)))?;
+        let turned = centred(14.0).transform(FontTransform::Rotate270);
         area.draw(&Text::new(self.y.label.clone(), (s.px(16.0), (top + bottom) / 2), turned))
     }
 
@@ -139,7 +142,12 @@ impl<'a, 'b, DB: DrawingBackend> Plane<'a, 'b, DB> {
     }
 
     /// Dots; of those that fall on one pixel only one is drawn.
-    pub(crate) fn dots(&self, points: impl Iterator<Item = (f64, f64)>, radius: f64, colour: RGBAColor) -> Drawn<DB> {
+    pub(crate) fn dots(
+        &self,
+        points: impl Iterator<Item = (f64, f64)>,
+        radius: f64,
+        colour: RGBAColor,
+    ) -> Drawn<DB> {
         let pixels: std::collections::BTreeSet<(i32, i32)> = points.map(|(x, y)| self.at(x, y)).collect();
         let radius = self.scale.px(radius).max(1);
         pixels.into_iter().try_for_each(|at| self.area.draw(&Circle::new(at, radius, colour.filled())))
@@ -157,13 +165,23 @@ impl<'a, 'b, DB: DrawingBackend> Plane<'a, 'b, DB> {
     }
 
     /// Words whose middle stands `up` pixels above a value.
-    pub(crate) fn words(&self, (x, y): (f64, f64), up: f64, words: String, colour: &RGBColor) -> Drawn<DB> {
+    pub(crate) fn words_above(
+        &self,
+        (x, y): (f64, f64),
+        up: f64,
+        words: String,
+        colour: &RGBColor,
+    ) -> Drawn<DB> {
         let (x, y) = self.at(x, y);
-        let style = self.scale.font(12.5, false, colour).pos(plotters::style::text_anchor::Pos::new(
-            plotters::style::text_anchor::HPos::Center,
-            plotters::style::text_anchor::VPos::Center,
-        ));
+        let style = anchored(self.scale.font(12.5, false, colour), HPos::Center);
         self.area.draw(&Text::new(words, (x, y - self.scale.px(up)), style))
+    }
+
+    /// Words that end left of a value, a little above it.
+    pub(crate) fn words_left(&self, (x, y): (f64, f64), words: String, colour: &RGBColor) -> Drawn<DB> {
+        let (x, y) = self.at(x, y);
+        let style = anchored(self.scale.font(12.5, false, colour), HPos::Right);
+        self.area.draw(&Text::new(words, (x - self.scale.px(9.0), y - self.scale.px(8.0)), style))
     }
 
     /// From `low` to `high` at `x`, with a cap at either end and a dot in between.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use plotters::prelude::*;
 use plotters::style::register_font;
 
-use crate::report::chart::draw::{self, Canvas, Drawn, SIZE, Scale};
+use crate::report::chart::draw::{self, Canvas, DrawnSvg, SIZE, Scale};
 use crate::report::chart::picture::Picture;
 
 /// The PNG is drawn this many times larger and averaged down, which smooths its edges.
@@ -48,7 +48,7 @@ pub fn svg(picture: &Picture) -> Result<String, RenderError> {
 /// Whatever `paint` draws on a canvas of `size` pixels, as SVG.
 pub(crate) fn svg_of(
     size: (u32, u32),
-    paint: impl FnOnce(&Canvas<SVGBackend>) -> Drawn<SVGBackend>,
+    paint: impl FnOnce(&Canvas<SVGBackend>) -> DrawnSvg,
 ) -> Result<String, RenderError> {
     register_fonts()?;
     let mut text = String::new();

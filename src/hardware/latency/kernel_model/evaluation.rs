@@ -103,7 +103,7 @@ pub fn all_reduce(profile: &str, rows: &[Row]) -> ScoredSet {
         spread: None,
     });
     let (family, dtype) = (KernelFamily::AllReduce, None);
-    ScoredSet { family, dtype, holdout: "bytes".to_string(), rows: scored.collect() }
+    ScoredSet { family, dtype, holdout: "bytes".to_string(), rows: scored.collect() }.with_spreads(rows)
 }
 
 /// Rows from elsewhere with what was said of them, and what was left out.
@@ -133,7 +133,8 @@ pub fn against(model: &KernelModel, own: &[Row], rows: &[Row]) -> Against {
         match model.cost(&row.call) {
             Ok(cost) => {
                 let miss = Miss { log_error: (cost.latency / row.latency).ln(), log_sigma: cost.log_sigma };
-                let scored = ScoredRow { call: row.call, measured: row.latency, miss, spread: None };
+                let (call, measured, spread) = (row.call, row.latency, row.spread);
+                let scored = ScoredRow { call, measured, miss, spread };
                 by_kind.entry((row.call.family(), row.call.dtype())).or_default().push(scored);
             }
             Err(gap) => {
