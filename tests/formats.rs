@@ -61,6 +61,8 @@ fn every_key_is_documented() {
         format!("search {request} --speedup 1.2x --json -q"),
         format!("search {request} --dry-run --json -q"),
         "profiles evaluate a100_sxm --json".to_string(),
+        "profiles diff a100_sxm ascend_910b --json -q".to_string(),
+        "profiles diff a100_sxm h100_sxm --model qwen3-0.6b --json -q".to_string(),
         "profiles list --json".to_string(),
         "profiles show a100_sxm --json".to_string(),
         "profiles show ascend_910b --json".to_string(),
@@ -118,4 +120,20 @@ fn every_column_is_documented() {
         "evaluation.csv",
         evaluation.lines().next().unwrap_or_default().split(',').map(String::from).collect(),
     );
+}
+
+#[test]
+fn every_column_of_errors_and_differences_is_documented() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let out = |name: &str| scratch.path().join(name).display().to_string();
+    archplan(&format!("profiles evaluate a100_sxm --family all_reduce --json -q --out {}", out("errors")));
+    archplan(&format!("profiles diff a100_sxm h100_sxm --json -q --out {}", out("difference")));
+    let tables = ["errors/errors_all_reduce_bytes.csv", "difference/difference_gemm_bf16.csv"];
+    for (table, dimension) in tables.into_iter().zip(["backend", "dtype"]) {
+        let text = fs::read_to_string(scratch.path().join(table)).expect("a table");
+        let header = text.lines().next().expect("a header");
+        // What comes before are the columns of the profile's own tables.
+        let (_, own) = header.split_once(&format!("{dimension},")).expect("the last column of the call");
+        check(table, own.split(',').map(String::from).collect());
+    }
 }

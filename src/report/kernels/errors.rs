@@ -126,7 +126,9 @@ pub fn kept_out(holdout: &str) -> String {
         "random" => "rows at random, a fifth at a time".to_string(),
         "bytes" => "each inner point of a curve, in turn".to_string(),
         "unseen" => "nothing: the rows are not in the profile".to_string(),
-        "given" => "nothing: the profile carries no rows, so it may have been fitted to the rows given".to_string(),
+        "given" => {
+            "nothing: the profile carries no rows, so it may have been fitted to the rows given".to_string()
+        }
         axes => format!("whole values of {}, one at a time", axes.replace('+', " and ")),
     }
 }

@@ -36,7 +36,7 @@ function symbol(name, [x, y]) {
 }
 
 function chart() {
-  const W = 960, H = 560, left = 62, bottom = 50, top = 14, right = 16;
+  const W = 960, H = 560, left = 74, bottom = 50, top = 14, right = 16;
   const all = [...groups.infeasible, ...groups.feasible, ...groups.front, ...marks.map(m => m.point)];
   const limits = plan.budgets.map(b => {
     if (b.metric === view.x) return [b, b.limit];
