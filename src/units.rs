@@ -296,14 +296,15 @@ fn positive(s: &str, expected: &'static str, unit: impl Fn(&str) -> Option<f64>)
     }
 }
 
-/// Reads a duration with its unit: `20ms`, `350us`, `1.5s`, `2min`.
+/// Reads a duration with its unit: `20ms`, `350us`, `1.5s`, `2min`, `1h`.
 pub fn parse_duration(s: &str) -> Result<Seconds, UnitError> {
-    positive(s, "a positive duration with its unit, such as 20ms, 350us, 1.5s or 2min", |u| match u {
+    positive(s, "a positive duration with its unit, such as 20ms, 350us, 1.5s, 2min or 1h", |u| match u {
         "ns" => Some(1e-9),
         "us" | "µs" | "μs" => Some(1e-6),
         "ms" => Some(1e-3),
         "s" | "sec" => Some(1.0),
         "m" | "min" => Some(60.0),
+        "h" => Some(3600.0),
         _ => None,
     })
     .map(Seconds)

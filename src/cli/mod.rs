@@ -21,6 +21,7 @@ mod plot;
 mod predict;
 mod profiles;
 mod profiles_check;
+mod profiles_collector;
 mod profiles_diff;
 mod profiles_evaluate;
 mod profiles_fit;

@@ -6,8 +6,8 @@ use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::registry::Profiles;
 
 use crate::cli::{
-    Failure, Global, profiles_check, profiles_diff, profiles_evaluate, profiles_fit, profiles_list,
-    profiles_show,
+    Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate, profiles_fit,
+    profiles_list, profiles_show,
 };
 
 /// Arguments of `archplan profiles`.
@@ -18,6 +18,7 @@ use crate::cli::{
   archplan profiles evaluate h200_sxm                errors of its kernel estimates
   archplan profiles diff h100_sxm h200_sxm           two devices, or two versions of one
   archplan profiles check my_profiles/l40s           every defect of a profile of your own
+  archplan profiles collector --device cuda --out collector.py   a program that measures another machine
   archplan --profile-dir my_profiles profiles list   built-in profiles and your own")]
 pub struct Args {
     #[command(subcommand)]
@@ -38,6 +39,8 @@ enum Action {
     Diff(profiles_diff::Args),
     /// Learn the kernel estimators of a profile from its tables
     Fit(profiles_fit::Args),
+    /// Write a program that measures another machine and writes its profile there
+    Collector(profiles_collector::Args),
 }
 
 /// Runs `archplan profiles`.
@@ -49,6 +52,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Action::Evaluate(args) => profiles_evaluate::run(args, global),
         Action::Diff(args) => profiles_diff::run(args, global),
         Action::Fit(args) => profiles_fit::run(args, global),
+        Action::Collector(args) => profiles_collector::run(args, global),
     }
 }
 

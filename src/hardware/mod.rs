@@ -1,5 +1,6 @@
 //! Wing 1: what a shape costs on a device.
 
+pub mod collector;
 pub mod comparison;
 pub mod kernel;
 pub mod latency;
