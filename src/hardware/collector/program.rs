@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn each_part_is_short() {
         for part in PARTS {
-            assert!(part.lines().count() <= 300 && part.lines().all(|line| line.len() <= 180));
+            assert!(part.lines().count() <= 300 && part.lines().all(|line| line.len() <= 140));
         }
     }
 }

@@ -45,16 +45,19 @@ def sheet_entry(text):
 
 def arguments(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="measured", metavar="DIR", help="profile to write; its name is the profile's [default: measured]")
-    parser.add_argument("--device", choices=("cuda", "npu", "cpu"), default=SETTINGS["device"], help="[default: %(default)s]")
-    parser.add_argument("--budget", type=duration, default=SETTINGS["budget_s"], metavar="TIME", help="stop in time, such as 90s, 30m or 2h")
-    parser.add_argument("--points", metavar="FILE", help="points to measure instead of the built-in ones: JSON as the built-in ones, or CSV such as gemm,1,4096,4096,bf16")
-    parser.add_argument("--list-points", action="store_true", help="print the points, coarsest first, and stop")
-    parser.add_argument("--datasheet", type=sheet_entry, action="append", default=[], metavar="KEY=VALUE", help="a fact of the device, such as bf16_tflops=362 or hbm_gbps=864; repeatable")
-    parser.add_argument("--licence", default="measured by you; choose a licence", help="of the rows")
-    parser.add_argument("--repeats", type=int, default=7, metavar="N", help="of each point, 5 at least [default: %(default)s]")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the host, with --device cpu [default: PyTorch's choice]")
-    parser.add_argument("--restart", action="store_true", help="measure anew; the old measurements are kept as collector.jsonl.old")
+    add = parser.add_argument
+    add("--out", default="measured", metavar="DIR", help="profile to write; its last part names it [default: %(default)s]")
+    add("--device", choices=("cuda", "npu", "cpu"), default=SETTINGS["device"], help="[default: %(default)s]")
+    add("--budget", type=duration, default=SETTINGS["budget_s"], metavar="TIME", help="stop in time, such as 90s, 30m or 2h")
+    add("--points", metavar="FILE",
+        help="points to measure instead of the built-in ones: a JSON list of lists, or CSV such as gemm,1,4096,4096,bf16")
+    add("--list-points", action="store_true", help="print the points, coarsest first, and stop")
+    add("--datasheet", type=sheet_entry, action="append", default=[], metavar="KEY=VALUE",
+        help="a fact of the device, such as bf16_tflops=362 or hbm_gbps=864; repeatable")
+    add("--licence", default="measured by you; choose a licence", help="of the rows")
+    add("--repeats", type=int, default=7, metavar="N", help="of each point, 5 at least [default: %(default)s]")
+    add("--threads", type=int, metavar="N", help="of the host, with --device cpu [default: PyTorch's choice]")
+    add("--restart", action="store_true", help="measure anew; the old measurements are kept as collector.jsonl.old")
     args = parser.parse_args(argv)
     if args.repeats < 5 or (args.threads is not None and args.threads < 1):
         parser.error("--repeats must be 5 at least, --threads 1 at least")
@@ -85,8 +88,8 @@ def header_of(args, torch, machine):
     model = Cpu(torch).facts() if machine.kind != "cpu" else facts
     host = f"host {platform.node()}, {platform.system()} {platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     host += f", {model['device']}" if machine.kind != "cpu" else f", {torch.backends.cpu.get_cpu_capability()}"
-    return {**facts, "torch": torch.__version__, "memory_bytes": machine.total_bytes(), "host": host, "host_gbps": host_gbps(torch, machine),
-            "repeats": args.repeats, "date": datetime.date.today().isoformat(), "collector": SETTINGS["version"]}
+    return {**facts, "torch": torch.__version__, "memory_bytes": machine.total_bytes(), "host": host,
+            "host_gbps": host_gbps(torch, machine), "repeats": args.repeats, "date": datetime.date.today().isoformat(), "collector": SETTINGS["version"]}
 
 
 class Run:

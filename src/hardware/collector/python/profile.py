@@ -112,7 +112,8 @@ def profile_text(name, header, rows, typed, licence, wanted):
     pairs = ", ".join(f"{quoted(k)} = {quoted(v)}" for k, v in libraries.items())
     lines += ["", "[stack]", 'engine = "torch"', f"engine_version = {quoted(header['torch'])}", f"libraries = {{ {pairs} }}"]
     about = f"measured on {header['device']}" + (f" ({header['clocks']})" if header["clocks"] else "")
-    about += f" with {', '.join(f'{k} {v}' for k, v in libraries.items())}; {header['host']}; medians of {header['repeats']} or more repeats"
+    about += f" with {', '.join(f'{k} {v}' for k, v in libraries.items())}; {header['host']}; "
+    about += f"medians of {header['repeats']} or more repeats"
 
     def section(family, provenance, text):
         return ["", f"[tables.{family}]", f'provenance = "{provenance}"', f"source = {quoted(text)}",
@@ -139,7 +140,8 @@ def profile_text(name, header, rows, typed, licence, wanted):
 def write_profile(out, name, journal, typed, licence, points):
     rows = list(journal.rows.values())
     if not any(row["point"][0] == "copy" for row in rows):
-        say(f"no profile was written: no copy has been measured yet, and every profile needs the elementwise rule; start again with --out {out}")
+        say(f"no profile was written: every profile needs the elementwise rule, and no copy has been measured yet; "
+            f"start again with --out {out}")
         return False
     for family in TABLES:
         mine, path = [row for row in rows if row["point"][0] == family], os.path.join(out, f"{family}.csv")
