@@ -89,7 +89,8 @@ def header_of(args, torch, machine):
     host = f"host {platform.node()}, {platform.system()} {platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     host += f", {model['device']}" if machine.kind != "cpu" else f", {torch.backends.cpu.get_cpu_capability()}"
     return {**facts, "torch": torch.__version__, "memory_bytes": machine.total_bytes(), "host": host,
-            "host_gbps": host_gbps(torch, machine), "repeats": args.repeats, "date": datetime.date.today().isoformat(), "collector": SETTINGS["version"]}
+            "host_gbps": host_gbps(torch, machine), "repeats": args.repeats, "date": datetime.date.today().isoformat(),
+            "collector": SETTINGS["version"]}
 
 
 class Run:
