@@ -72,7 +72,12 @@ fn every_key_is_documented() {
         "quality --json".to_string(),
         "evaluate-serving --json".to_string(),
     ];
-    for command in commands {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let import = format!(
+        "profiles import --from aiconfigurator tests/data/import/database --framework vllm --system l40s --json --out {}",
+        scratch.path().join("toy").display()
+    );
+    for command in commands.into_iter().chain([import]) {
         let mut found = BTreeSet::new();
         keys(&archplan(&command), &mut found);
         assert!(!found.is_empty(), "{command} prints no keys");

@@ -25,6 +25,7 @@ mod profiles_collector;
 mod profiles_diff;
 mod profiles_evaluate;
 mod profiles_fit;
+mod profiles_import;
 mod profiles_list;
 mod profiles_show;
 mod progress;

@@ -1,4 +1,4 @@
-//! `archplan profiles`: list, show, check, evaluate and fit hardware profiles; one file per action.
+//! `archplan profiles`: list, show, check, evaluate, fit and import hardware profiles; one file per action.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use archplan::hardware::profile::registry::Profiles;
 
 use crate::cli::{
     Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate, profiles_fit,
-    profiles_list, profiles_show,
+    profiles_import, profiles_list, profiles_show,
 };
 
 /// Arguments of `archplan profiles`.
@@ -41,6 +41,8 @@ enum Action {
     Fit(profiles_fit::Args),
     /// Write a program that measures another machine and writes its profile there
     Collector(profiles_collector::Args),
+    /// Make a profile from measured tables of others
+    Import(Box<profiles_import::Args>),
 }
 
 /// Runs `archplan profiles`.
@@ -53,6 +55,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Action::Diff(args) => profiles_diff::run(args, global),
         Action::Fit(args) => profiles_fit::run(args, global),
         Action::Collector(args) => profiles_collector::run(args, global),
+        Action::Import(args) => profiles_import::run(args, global),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod collector;
 pub mod comparison;
+pub mod import;
 pub mod kernel;
 pub mod latency;
 pub mod profile;

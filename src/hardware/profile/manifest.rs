@@ -65,6 +65,53 @@ impl TableInfo {
     }
 }
 
+/// A device without its kernels: its facts and the rules that stand in for tables.
+#[derive(Clone, Debug)]
+pub struct DeviceSheet {
+    /// Device facts.
+    pub device: Device,
+    /// Where they come from.
+    pub device_source: String,
+    /// Software, where it is stated.
+    pub stack: Option<Stack>,
+    /// The rule for all-reduce, where one is stated.
+    pub all_reduce: Option<(AllReduceRule, TableInfo)>,
+    /// The rule for elementwise kernels.
+    pub elementwise: (ElementwiseRule, TableInfo),
+}
+
+impl DeviceSheet {
+    /// Reads `[device]`, `[tables.elementwise]` and, where they are there, `[stack]` and an estimated
+    /// `[tables.all_reduce]` of a manifest; other tables are passed over. A whole profile.toml will do.
+    ///
+    /// # Errors
+    /// Every defect found, in the order of the file.
+    pub fn read(file: &str, text: &str) -> Result<Self, Vec<ProfileError>> {
+        let (document, syntax) = DeTable::parse_recoverable(text);
+        if !syntax.is_empty() {
+            return Err(syntax_errors(file, text, &syntax));
+        }
+        let mut out = Findings::of(file, text);
+        let mut top = Section::new("the file", 0..0, document.get_ref());
+        top.optional("name");
+        let device = top.section("device", &mut out).and_then(|s| read_device(s, &mut out));
+        let stack = top.optional("stack").and_then(|v| section::as_section("[stack]", "stack", v, &mut out));
+        let stack = stack.and_then(|s| read_stack(s, &mut out));
+        let tables = top.section("tables", &mut out).map(|s| read_tables(s, &mut out));
+        top.close(&mut out);
+        out.errors.sort_by(|a, b| a.place.cmp(&b.place));
+        let sheet = device.zip(tables).and_then(|((device, device_source), (infos, all_reduce, rule))| {
+            let elementwise = (rule?, infos.get(&KernelFamily::Elementwise)?.clone());
+            let all_reduce = all_reduce.zip(infos.get(&KernelFamily::AllReduce).cloned());
+            Some(Self { device, device_source, stack, all_reduce, elementwise })
+        });
+        match sheet {
+            Some(sheet) if out.errors.is_empty() => Ok(sheet),
+            _ => Err(out.errors),
+        }
+    }
+}
+
 /// Everything the manifest says.
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {

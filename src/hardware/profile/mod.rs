@@ -34,7 +34,7 @@ use crate::hardware::profile::device::Device;
 use crate::hardware::profile::error::ProfileError;
 pub use crate::hardware::profile::folder::Origin;
 use crate::hardware::profile::folder::{BUILT_IN, Folder};
-use crate::hardware::profile::manifest::{Manifest, Stack, TableInfo};
+use crate::hardware::profile::manifest::{DeviceSheet, Manifest, Stack, TableInfo};
 use crate::hardware::profile::rules::{AllReduceRule, ElementwiseRule};
 use crate::hardware::profile::table::Row;
 
@@ -69,6 +69,18 @@ impl HardwareProfile {
     /// The first defect; [`check::check`] lists all.
     pub fn load(dir: &Path) -> Result<Self, ProfileError> {
         Self::from_folder(Folder::on_disk(dir)?).map_err(table::first)
+    }
+
+    /// Loads a profile whose folder may have been renamed: the name is the manifest's.
+    ///
+    /// # Errors
+    /// The first defect, of tables too.
+    pub fn load_as_named(dir: &Path) -> Result<Self, ProfileError> {
+        let mut folder = Folder::on_disk(dir)?;
+        let (file, text) = folder.manifest()?;
+        folder.name = Manifest::read(&file, text).map_err(table::first)?.name;
+        let report = check::check_folder(folder.clone());
+        report.errors.into_iter().next().map_or_else(|| Self::from_folder(folder).map_err(table::first), Err)
     }
 
     /// Loads a profile embedded in the binary.
@@ -146,6 +158,27 @@ impl HardwareProfile {
     /// The stated errors (`evaluation.csv`), as text.
     pub fn evaluation_text(&self) -> Option<&str> {
         self.folder.evaluation().ok().flatten()
+    }
+
+    /// The device and its rules, without the kernels that were measured.
+    ///
+    /// # Errors
+    /// Never for a profile that was loaded whole: the elementwise rule is always there.
+    pub fn sheet(&self) -> Result<DeviceSheet, ProfileError> {
+        let info = |family| self.tables.get(&family).cloned();
+        let missing = || {
+            ProfileError::of(
+                self.folder.path(),
+                Defect::NoRows { family: KernelFamily::Elementwise, provenance: None },
+            )
+        };
+        Ok(DeviceSheet {
+            device: self.device.clone(),
+            device_source: self.device_source.clone(),
+            stack: Some(self.stack.clone()),
+            all_reduce: self.all_reduce.zip(info(KernelFamily::AllReduce)),
+            elementwise: (self.elementwise, info(KernelFamily::Elementwise).ok_or_else(missing)?),
+        })
     }
 
     /// SHA-256 over names and contents of all files of the profile (manifest, tables, fits, evaluation) in the order of
