@@ -191,6 +191,33 @@ def what_does_not_fit_is_skipped():
         raise AssertionError("out of memory went unnoticed")
     except collector.NoRoom:
         pass
+    # Memory that other points' operands hold is given back, and the point is tried once more.
+    fake = Fake()
+    one = meter(fake)
+    one.measure(("copy", 1 << 20))
+    assert one.kernels.buffers
+    gemm = one.kernels.gemm
+    one.kernels.gemm = lambda *given: gemm(*given) if ("cold", "bf16") not in one.kernels.buffers or "empty" in fake.log else full()
+    assert one.measure(("gemm", 1, 64, 64, "bf16"))["latency_us"] > 0 and "empty" in fake.log
+
+
+def a_type_the_device_lacks_is_left_out_once():
+    one = meter(Fake())
+
+    def scaled(*_, **__):
+        raise RuntimeError("torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0 or 8.9")
+
+    real, torch._scaled_mm = torch._scaled_mm, scaled
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            journal = collector.Journal(os.path.join(folder, "collector.jsonl"), {"device": "x", "torch": "1"})
+            points = [("gemm", m, 64, 64, dtype) for m in range(1, 20) for dtype in ("fp8", "bf16")]
+            args = types.SimpleNamespace(budget=None, repeats=5)
+            run = collector.Run(args, points, journal, one, None)
+            run.go()
+            assert len(journal.rows) == 19 and run.failed == 0 and all("fp8" not in key for key in journal.rows)
+    finally:
+        torch._scaled_mm = real
 
 
 def the_first_form_that_runs_is_taken():

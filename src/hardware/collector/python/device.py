@@ -81,7 +81,7 @@ class Accelerator:
         return free + self.module.memory_reserved() - self.module.memory_allocated()
 
     def total_bytes(self):
-        return self.module.get_device_properties(self.index).total_memory
+        return self.module.mem_get_info()[1]
 
     def release(self):
         self.module.synchronize()
@@ -108,7 +108,7 @@ class Accelerator:
                 self.synchronize()
                 return graph.replay, "graph"
             except RuntimeError as error:
-                if "out of memory" in str(error).lower():
+                if no_room(error):
                     raise
                 if not self.why_eager:
                     self.why_eager = str(error).splitlines()[0][:200]

@@ -32,6 +32,8 @@ class Journal:
                     found = entry["header"]
                 elif "begin" in entry:
                     self.begun[entry["begin"]] += 1
+                elif "stopped" in entry:
+                    self.begun[entry["stopped"]] -= 1
                 else:
                     key = key_of(entry["point"], entry.get("world"))
                     self.begun.pop(key, None)
@@ -52,6 +54,10 @@ class Journal:
 
     def begin(self, key):
         self.append({"begin": key}, sync=False)
+
+    def stopped(self, key):
+        """The point that was begun is to be tried again."""
+        self.append({"stopped": key}, sync=False)
 
     def add(self, entry):
         key = key_of(entry["point"], entry.get("world"))

@@ -49,7 +49,7 @@ class Kernels:
         torch = self.torch
         seed = torch.randn(min(count, 1 << 22), device=self.machine.name)
         seed = (seed * 32).clamp(-127, 127).to(torch.int8) if dtype == "int8" else seed.to(self.dtypes[dtype])
-        raw = {1: torch.uint8, 2: torch.int16, 4: torch.int32}[BYTES[dtype]]
+        raw = torch.uint8 if dtype == "fp8" else self.dtypes[dtype]  # not every device copies fp8
         seed, buffer = seed.view(raw), torch.empty(count, dtype=raw, device=self.machine.name)
         for at in range(0, count, seed.numel()):
             part = buffer[at:at + seed.numel()]

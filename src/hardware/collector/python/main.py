@@ -137,6 +137,12 @@ class Run:
         self.todo = [p for p in self.points if self.wanted(p)] if self.group is None or self.group.rank == 0 else []
         if self.group:
             self.todo = [tuple(point) for point in self.group.tell(self.todo)]
+        for dtype in sorted({p[4] for p in self.todo if p[0] == "gemm"}):
+            try:
+                self.meter.open(("gemm", 32, 256, 256, dtype))
+            except (NoRoom, RuntimeError) as error:
+                say(f"{dtype} is left out of gemm: {str(error)[:300]}")
+                self.todo = [p for p in self.todo if p[0] != "gemm" or p[4] != dtype]
         for point in self.todo:
             fits = self.remaining_s() > self.expected_s(point)
             if self.group:
@@ -150,10 +156,10 @@ class Run:
                 raise RuntimeError(f"{FAILURES} points in a row failed; the device may be in a bad state: start again to go on")
 
     def one(self, point):
-        begun, writes = time.monotonic(), self.group is None or self.group.rank == 0
+        begun, writes, key = time.monotonic(), self.group is None or self.group.rank == 0, key_of(point, self.world)
         world = {"world": self.world} if point[0] == "all_reduce" else {}
         if writes:
-            self.journal.begin(key_of(point, self.world))
+            self.journal.begin(key)
         try:
             row = {**self.meter.measure(point), **world}
             self.failed, text = 0, f"{row['latency_us']:.4g} us, spread {row['spread_percent']:.2g} %"
@@ -162,7 +168,11 @@ class Run:
             row, text = {"point": list(point), **world, "skip": f"no room: {error}"}, f"skipped: {error}"
         except (RuntimeError, NotImplementedError) as error:
             self.failed += 1
+            self.journal.stopped(key)
             row, text = None, f"failed, to be tried again at the next start: {str(error)[:300]}"
+        except KeyboardInterrupt:
+            self.journal.stopped(key)
+            raise
         if writes:
             if row:
                 self.journal.add(row)

@@ -30,12 +30,25 @@ class Meter:
                     seconds = self.agree(min(self.once(call), self.once(call)))
                 return name, make, seconds
             except (NotImplementedError, RuntimeError, TypeError, AttributeError) as error:
-                if "out of memory" in str(error).lower() or "can't allocate" in str(error).lower():
-                    raise NoRoom(str(error).splitlines()[0])
+                if no_room(error):
+                    raise
                 reasons.append(f"{name}: {(str(error) or type(error).__name__).splitlines()[0][:160]}")
         raise RuntimeError("; ".join(reasons))
 
     def measure(self, point):
+        """The point's row; a second try with all memory given back where the first found too little."""
+        for last in (False, True):
+            try:
+                return self.row(point)
+            except (NoRoom, RuntimeError) as error:
+                if not isinstance(error, NoRoom) and not no_room(error):
+                    raise
+                if last or not self.kernels.buffers:
+                    raise NoRoom(str(error).splitlines()[0][:200])
+            self.kernels.buffers.clear()
+            self.machine.release()
+
+    def row(self, point):
         name, make, rough = self.open(point)
         # With launches by the host the rough time includes them; a graph run may then be shorter than meant.
         calls = max(1, min(MOST_CALLS, math.ceil(self.machine.unit_s / max(rough, 1e-7))))

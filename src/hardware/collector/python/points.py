@@ -50,6 +50,11 @@ class NoRoom(Exception):
     """The point does not fit the device's memory."""
 
 
+def no_room(error):
+    """Whether PyTorch says that memory is short."""
+    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory"))
+
+
 class BadInput(Exception):
     """Something the user gave cannot be used."""
 
