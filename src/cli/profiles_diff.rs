@@ -188,7 +188,7 @@ fn print(summary: &Summary) {
             let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "-".to_string());
             let (a, b) = (side(&fact.a), side(&fact.b));
             match a.chars().count() + b.chars().count() {
-                0..=70 => println!("  {:<30} {a}  ->  {b}", fact.key),
+                0..=70 => println!("  {:<39} {a}  ->  {b}", fact.key),
                 _ => println!("  {}\n    A  {a}\n    B  {b}", fact.key),
             }
         }

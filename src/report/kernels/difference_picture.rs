@@ -30,7 +30,7 @@ pub(crate) fn svg(report: &DifferenceReport, set: &PairSet) -> Result<String, Re
         subtitle: vec![
             format!("A: {}. B: {}.", words(a), words(b)),
             format!(
-                "{} {}. B / A: median {:.3}, 10th to 90th percentile {:.3} to {:.3}, geometric mean {:.3}.",
+                "{} compared: {}. B / A: median {:.3}, 10th to 90th percentile {:.3} to {:.3}, geometric mean {:.3}.",
                 count(of.n),
                 set.basis,
                 of.median_ratio,
@@ -47,9 +47,11 @@ pub(crate) fn svg(report: &DifferenceReport, set: &PairSet) -> Result<String, Re
                 off_words(set, &of)
             ),
             format!(
-                "Dots: {} of {} calls, by a fixed hash. Bars: 10th to 90th percentile of all calls of that stretch, orange: their median. archplan {}.",
-                count(of.n.min(MOST_DOTS)),
-                count(of.n),
+                "Dots: {}. Bars: 10th to 90th percentile of all calls of that stretch, orange: their median. archplan {}.",
+                match of.n > MOST_DOTS {
+                    true => format!("{} of {} calls, by a fixed hash", count(MOST_DOTS), count(of.n)),
+                    false => format!("all {} calls", count(of.n)),
+                },
                 env!("CARGO_PKG_VERSION")
             ),
         ],

@@ -67,7 +67,7 @@ function build() {
   const plots = [["predicted", "predicted against measured"], ...set.sizes.map(s => [s.key, "error by " + s.label]), ["coverage", "coverage of the intervals by decade"]];
   document.getElementById("page").replaceChildren(
     el("h1", {}, "Errors of kernel estimates: " + data.profile), el("p", { class: "faded" }, data.device + "  ·  " + data.stack),
-    card("How far off, and how often inside", el("p", { class: "faded" }, "Every row below was kept from the estimators that predicted it, in the way stated. Errors in percent of the measured latency; a click chooses."), summary()),
+    card("How far off, and how often inside", el("p", { class: "faded" }, "How rows were kept from the estimators that predicted them stands beside each set. Errors in percent of the measured latency; a click chooses."), summary()),
     card(set.name + ", kept out: " + set.kept_out, el("div", { class: "split" }, el("div", { id: "chart" }),
       el("div", {}, el("p", {}, "plot ", chooser(view.plot, plots, v => { view.plot = v; draw(); })), el("p", { class: "faded" }, "Point at a row to see it here."), el("div", { id: "detail" }))),
       el("p", { class: "faded", id: "note" })),

@@ -24,7 +24,7 @@ const linearAxis = (low, high, words) => ({ place: v => (v - low) / (high - low)
 
 // points: { x, y, row }; bins: { x, low, middle, high }; bars: { from, to, y, words }; lines: [[x, y], …] in places 0 to 1 or values.
 function plot(host, { x, y, xLabel, yLabel, points = [], bins = [], bars = [], level, band, diagonal, describe }) {
-  const W = 960, H = 540, box = { W, H, left: 74, bottom: 52, top: 14, right: 20 };
+  const W = 960, H = 540, box = { W, H, left: 74, bottom: 52, top: 14, right: 36 };
   const held = v => Math.min(1, Math.max(0, v));
   const px = v => box.left + held(x.place(v)) * (W - box.left - box.right), py = v => H - box.bottom - held(y.place(v)) * (H - box.top - box.bottom);
   const svg = plane(box, { px, py, xTicks: x.ticks, yTicks: y.ticks, xLabel, yLabel });
