@@ -52,6 +52,27 @@ fn check(what: &str, found: BTreeSet<String>) {
 }
 
 #[test]
+fn every_key_of_a_carried_profile_is_documented() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let out = scratch.path().display();
+    let made =
+        archplan(&format!("profiles new l40s --like ascend_910b --datasheet l40s --out {out} --json -q"));
+    let mut found = BTreeSet::new();
+    keys(&made, &mut found);
+    let fit = fs::read_to_string(scratch.path().join("l40s/gemm.fit.json")).expect("a fit");
+    let fit: Value = serde_json::from_str(&fit).expect("JSON");
+    keys(&fit["fits"][0]["carried"], &mut found);
+    assert!(found.contains("laws") && found.contains("remarks"));
+    check("profiles new", found);
+    let lists = format!(
+        "profiles new l40s --like ascend_910b --datasheet l40s --suggest-points 5 --out {out}/x --json -q"
+    );
+    let mut found = BTreeSet::new();
+    keys(&archplan(&lists), &mut found);
+    check("--suggest-points", found);
+}
+
+#[test]
 fn every_key_is_documented() {
     let request = "--model qwen3-0.6b --profile a100_sxm --batch 4 --prompt 512 --output 64";
     let commands = [
@@ -63,6 +84,8 @@ fn every_key_is_documented() {
         "profiles evaluate a100_sxm --json".to_string(),
         "profiles diff a100_sxm ascend_910b --json -q".to_string(),
         "profiles diff a100_sxm h100_sxm --model qwen3-0.6b --json -q".to_string(),
+        "profiles evaluate-transfer a100_sxm ascend_910b h100_sxm --target a100_sxm --points 0 --json -q"
+            .to_string(),
         "profiles list --json".to_string(),
         "profiles show a100_sxm --json".to_string(),
         "profiles show ascend_910b --json".to_string(),

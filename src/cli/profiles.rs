@@ -6,8 +6,8 @@ use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::registry::Profiles;
 
 use crate::cli::{
-    Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate, profiles_fit,
-    profiles_import, profiles_list, profiles_show,
+    Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate,
+    profiles_evaluate_transfer, profiles_fit, profiles_import, profiles_list, profiles_new, profiles_show,
 };
 
 /// Arguments of `archplan profiles`.
@@ -43,6 +43,10 @@ enum Action {
     Collector(profiles_collector::Args),
     /// Make a profile from measured tables of others
     Import(Box<profiles_import::Args>),
+    /// Make a profile for a device known by its data sheet, from a measured relative and points of yours
+    New(profiles_new::Args),
+    /// Show how well devices are predicted from each other, with and without measured points
+    EvaluateTransfer(profiles_evaluate_transfer::Args),
 }
 
 /// Runs `archplan profiles`.
@@ -56,6 +60,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Action::Fit(args) => profiles_fit::run(args, global),
         Action::Collector(args) => profiles_collector::run(args, global),
         Action::Import(args) => profiles_import::run(args, global),
+        Action::New(args) => profiles_new::run(args, global),
+        Action::EvaluateTransfer(args) => profiles_evaluate_transfer::run(args, global),
     }
 }
 

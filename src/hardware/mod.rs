@@ -6,3 +6,4 @@ pub mod import;
 pub mod kernel;
 pub mod latency;
 pub mod profile;
+pub mod transfer;

@@ -3,10 +3,11 @@
 
 use crate::hardware::import::error::ImportError;
 use crate::hardware::profile::device::Tile;
+use crate::hardware::profile::known_devices;
 use crate::units::{Bytes, DType};
 
 /// Cores, tiles and caches as published, one line a system; its last column cites.
-const KNOWN: &str = include_str!("devices.csv");
+const KNOWN: &str = known_devices::TABLE;
 
 /// Device facts given on the command line; they come before any other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -17,7 +17,7 @@ use crate::units::{self, Bytes, DType, FlopsPerSecond, Seconds};
 
 /// A row this many times faster than the data sheet allows is remarked upon. Some real rows are faster
 /// than the sheet: operands left in the cache by an earlier repeat.
-const BELOW_BOUND: f64 = 4.0;
+pub(crate) const BELOW_BOUND: f64 = 4.0;
 
 /// Something odd that is no error.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +117,9 @@ pub(super) fn files(folder: &Folder, manifest: &Manifest) -> Vec<ProfileError> {
         let family = *family;
         let missing = match info.provenance {
             Source::Measured if folder.table(family).is_none() => Some(Defect::MissingTable { family }),
-            Source::Fitted if matches!(folder.fit(family), Ok(None)) => Some(Defect::MissingFit { family }),
+            provenance if by_fit(family, provenance) && matches!(folder.fit(family), Ok(None)) => {
+                Some(Defect::MissingFit { family, provenance })
+            }
             _ => None,
         };
         errors.extend(missing.map(|defect| ProfileError::at(info.place.clone(), defect)));
@@ -127,7 +129,7 @@ pub(super) fn files(folder: &Folder, manifest: &Manifest) -> Vec<ProfileError> {
         let defect = match manifest.tables.get(&family).map(|info| info.provenance) {
             None => Defect::UndeclaredFile { family },
             Some(Source::Measured) => continue,
-            Some(Source::Fitted) if !csv => continue,
+            Some(provenance) if by_fit(family, provenance) && !csv => continue,
             Some(provenance) => Defect::UnexpectedFile { family, provenance },
         };
         errors.push(ProfileError::of(folder.path_of(name), defect));
@@ -135,6 +137,15 @@ pub(super) fn files(folder: &Folder, manifest: &Manifest) -> Vec<ProfileError> {
     let texts = KernelFamily::TABLES.into_iter().map(|family| folder.fit(family));
     errors.extend(texts.chain([folder.evaluation()]).filter_map(Result::err));
     errors
+}
+
+/// Whether a family's figures come from a fit file alone. An estimated all-reduce is a rule in the manifest.
+fn by_fit(family: KernelFamily, provenance: Source) -> bool {
+    match provenance {
+        Source::Fitted => true,
+        Source::Estimated => family != KernelFamily::AllReduce && family != KernelFamily::Elementwise,
+        _ => false,
+    }
 }
 
 /// Reads a declared table and checks it against its declaration.
@@ -175,7 +186,7 @@ fn below_bound(
 }
 
 /// Least time the data sheet allows: operations at peak rate, bytes at peak bandwidth.
-fn bound(call: &KernelCall, device: &Device) -> Seconds {
+pub(crate) fn bound(call: &KernelCall, device: &Device) -> Seconds {
     if let KernelCall::AllReduce { world, bytes, .. } = *call {
         // Each device sends and receives this much in any algorithm that reduces on the devices;
         // switches that reduce halve it.

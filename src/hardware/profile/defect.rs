@@ -44,11 +44,11 @@ pub enum Defect {
         "[tables.{family}] is declared as measured but {family}.csv is missing: add the table or drop the section"
     )]
     MissingTable { family: KernelFamily },
-    /// Declared as fitted, but the fit is not there.
+    /// Declared as fitted or estimated, but the fit is not there.
     #[error(
-        "[tables.{family}] is declared as fitted but {family}.fit.json is missing: add the fit or drop the section"
+        "[tables.{family}] is declared as {provenance} but {family}.fit.json is missing: add the fit or drop the section"
     )]
-    MissingFit { family: KernelFamily },
+    MissingFit { family: KernelFamily, provenance: Source },
     /// A table or fit that the manifest does not declare.
     #[error("not declared: add [tables.{family}] to profile.toml or remove the file")]
     UndeclaredFile { family: KernelFamily },

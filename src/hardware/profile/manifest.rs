@@ -142,7 +142,7 @@ impl Manifest {
     }
 }
 
-fn syntax_errors(file: &str, text: &str, errors: &[toml::de::Error]) -> Vec<ProfileError> {
+pub(super) fn syntax_errors(file: &str, text: &str, errors: &[toml::de::Error]) -> Vec<ProfileError> {
     let lines = Lines::of(text.as_bytes());
     let place = |e: &toml::de::Error| lines.place(file, e.span().map_or(0, |span| span.start));
     let defect = |e: &toml::de::Error| Defect::Syntax { reason: e.message().to_string() };
@@ -214,7 +214,7 @@ fn read_device(mut s: Section<'_>, out: &mut Findings<'_>) -> Option<(Device, St
     Some((device, source?))
 }
 
-fn read_peaks(s: &Section<'_>, out: &mut Findings<'_>) -> BTreeMap<DType, FlopsPerSecond> {
+pub(super) fn read_peaks(s: &Section<'_>, out: &mut Findings<'_>) -> BTreeMap<DType, FlopsPerSecond> {
     let mut peaks = BTreeMap::new();
     let entries = s.entries();
     if entries.is_empty() {
@@ -314,10 +314,7 @@ fn read_provenance(family: KernelFamily, s: &mut Section<'_>, out: &mut Findings
     let word = s.text("provenance", out)?;
     let (possible, expected): (&[Source], _) = match family {
         KernelFamily::Elementwise => (&[Source::Estimated], "estimated"),
-        KernelFamily::AllReduce => {
-            (&[Source::Measured, Source::Fitted, Source::Estimated], "measured, fitted or estimated")
-        }
-        _ => (&[Source::Measured, Source::Fitted], "measured or fitted"),
+        _ => (&[Source::Measured, Source::Fitted, Source::Estimated], "measured, fitted or estimated"),
     };
     let found = possible.iter().find(|p| p.name() == word).copied();
     if found.is_none() {

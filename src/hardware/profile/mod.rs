@@ -8,12 +8,14 @@
 
 pub mod check;
 pub mod coverage;
+pub mod datasheet;
 pub mod defect;
 pub mod device;
 pub mod draft;
 pub mod engine;
 pub mod error;
 mod folder;
+pub mod known_devices;
 pub mod manifest;
 pub mod registry;
 pub mod rules;

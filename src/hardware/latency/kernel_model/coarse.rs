@@ -171,6 +171,7 @@ pub fn learn(
         spreads,
         fastest: fastest(rows),
         grid: trained.grid,
+        carried: None,
     };
     progress();
     (fit, trials)

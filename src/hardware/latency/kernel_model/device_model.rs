@@ -131,24 +131,52 @@ fn ensembles(
     family: KernelFamily,
     wanted: &[DType],
 ) -> Result<Vec<Entry>, ModelError> {
+    let device = &profile.device;
+    let build = |(fit, table): FitOnRows| {
+        let key = (family, fit.dtype);
+        let ensemble = match table {
+            Some(table) => {
+                let rows = Rows::measured(family, fit.dtype, device, &table);
+                Ensemble::from_rows(fit, &rows, device).with_spreads(&table)
+            }
+            None => Ensemble::from_grid(fit, family, device),
+        };
+        (key, ensemble)
+    };
+    Ok(fits(profile, family, wanted)?.into_iter().map(build).collect())
+}
+
+/// A fit with the measured rows it stands on, if it does.
+pub type FitOnRows = (Fit, Option<Vec<Row>>);
+
+/// The fits of a family for some of its element types. Measured
+/// types without a fit get a quick one.
+///
+/// # Errors
+/// A defective table or fit.
+pub fn fits(
+    profile: &HardwareProfile,
+    family: KernelFamily,
+    wanted: &[DType],
+) -> Result<Vec<FitOnRows>, ModelError> {
     let Some(info) = profile.tables.get(&family) else { return Ok(Vec::new()) };
     if !wanted.iter().any(|dtype| info.dtypes.contains(dtype)) {
         return Ok(Vec::new());
     }
     let file = profile.fit_text(family).map(|text| FitFile::read(&profile.name, family, text)).transpose()?;
-    let mut fits: BTreeMap<DType, Fit> = match file {
-        Some(file) => file.fits.into_iter().map(|fit| (fit.dtype, fit)).collect(),
-        None => BTreeMap::new(),
-    };
-    let device = &profile.device;
+    let fits = file.map(|file| file.fits).unwrap_or_default().into_iter();
+    let mut fits: BTreeMap<DType, Fit> = fits.map(|fit| (fit.dtype, fit)).collect();
     if info.provenance != Source::Measured {
-        let of = |(dtype, fit)| ((family, dtype), Ensemble::from_grid(fit, family, device));
-        return Ok(fits.into_iter().filter(|(dtype, _)| wanted.contains(dtype)).map(of).collect());
+        return Ok(fits
+            .into_values()
+            .filter(|fit| wanted.contains(&fit.dtype))
+            .map(|fit| (fit, None))
+            .collect());
     }
     let mut split = by_dtype(&profile.rows(family)?);
     split.retain(|dtype, _| wanted.contains(dtype));
-    let build = |(dtype, table): (DType, Vec<Row>)| {
-        let rows = Rows::measured(family, dtype, device, &table);
+    let beside = |(dtype, table): (DType, Vec<Row>)| {
+        let rows = Rows::measured(family, dtype, &profile.device, &table);
         let fit = match fits.remove(&dtype) {
             Some(fit) if fit.rows_hash == rows.hash() => fit,
             Some(_) => return Err(FitError::OtherRows { profile: profile.name.clone(), family }.into()),
@@ -158,12 +186,12 @@ fn ensembles(
                     profile.name,
                     profile.name
                 );
-                Fit::quick(&rows, device)
+                Fit::quick(&rows, &profile.device)
             }
         };
-        Ok(((family, dtype), Ensemble::from_rows(fit, &rows, device).with_spreads(&table)))
+        Ok((fit, Some(table)))
     };
-    split.into_iter().map(build).collect()
+    split.into_iter().map(beside).collect()
 }
 
 fn estimated(seconds: Seconds, interval_factor: f64) -> KernelCost {

@@ -9,6 +9,7 @@ use crate::estimate::Source;
 use crate::hardware::kernel::KernelFamily;
 use crate::hardware::latency::cost::KernelCost;
 use crate::hardware::latency::kernel_model::axes;
+use crate::hardware::latency::kernel_model::carried::{Carried, Mapping};
 use crate::hardware::latency::kernel_model::crossval::{self, Held, Mix, Split};
 use crate::hardware::latency::kernel_model::interpolator::Interpolator;
 use crate::hardware::latency::kernel_model::lattice::{Coordinates, Exclusion};
@@ -47,6 +48,9 @@ pub struct Fit {
     /// The coarse grid that stands in for rows that may not ship: coordinates and `t / skeleton`, rounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grid: Vec<(Coordinates, f64)>,
+    /// For a fit that was carried over from another device: from that device to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
 }
 
 /// Kept-out rows of one pattern, for the error report.
@@ -123,6 +127,7 @@ impl Fit {
             spreads,
             fastest: fastest(rows),
             grid: Vec::new(),
+            carried: None,
         }
     }
 
@@ -153,6 +158,8 @@ pub struct Ensemble {
     measured: bool,
     /// Spread of the repeats of measured rows, where it is known: log sigma by coordinates.
     spreads: BTreeMap<Coordinates, f64>,
+    /// The fit is another device's, and this leads from there to here.
+    mapping: Option<Mapping>,
 }
 
 impl Ensemble {
@@ -166,6 +173,7 @@ impl Ensemble {
             anchors,
             measured: true,
             spreads: BTreeMap::new(),
+            mapping: None,
         }
     }
 
@@ -176,16 +184,19 @@ impl Ensemble {
         self
     }
 
-    /// From a fit that carries a coarse grid in place of rows.
-    pub fn from_grid(fit: Fit, family: KernelFamily, device: &Device) -> Self {
+    /// From a fit that carries a grid in place of rows: its own, or that of the device it was carried over from.
+    pub fn from_grid(mut fit: Fit, family: KernelFamily, device: &Device) -> Self {
+        let measured = fit.carried.as_ref().is_some_and(|carried| carried.measured);
+        let mapping = fit.carried.take().map(|carried| Mapping::new(carried, family, fit.dtype, device));
+        let device = mapping.as_ref().map_or(device, Mapping::relative).clone();
         let (coordinates, ratios): (Vec<Coordinates>, Vec<f64>) = fit.grid.iter().copied().unzip();
         let reference: Vec<f64> = coordinates
             .iter()
-            .map(|x| fit.skeleton.seconds(skeleton::bounds(&axes::call(family, fit.dtype, x), device)))
+            .map(|x| fit.skeleton.seconds(skeleton::bounds(&axes::call(family, fit.dtype, x), &device)))
             .collect();
         let seconds: Vec<f64> = ratios.iter().zip(&reference).map(|(r, s)| r * s).collect();
         let anchors = Interpolator::new(family, &coordinates, &seconds, &reference);
-        Self { family, device: device.clone(), fit, anchors, measured: false, spreads: BTreeMap::new() }
+        Self { family, device, fit, anchors, measured, spreads: BTreeMap::new(), mapping }
     }
 
     /// Octaves from `at` to the nearest measured value on the worst axis.
@@ -193,8 +204,26 @@ impl Ensemble {
         self.anchors.distance(at)
     }
 
+    /// From the device whose rows these are to the one that is asked, where they differ.
+    pub fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_ref()
+    }
+
     /// Cost of the call at `at`.
     pub fn cost(&self, at: &Coordinates) -> KernelCost {
+        let cost = self.own_cost(at);
+        let Some(mapping) = &self.mapping else { return cost };
+        let (log_ratio, log_sigma) = mapping.answer(at);
+        KernelCost {
+            latency: cost.latency * log_ratio.exp(),
+            log_sigma: cost.log_sigma.hypot(log_sigma),
+            source: Source::Estimated,
+            extrapolated: cost.extrapolated,
+        }
+    }
+
+    /// Cost on the device whose rows these are.
+    fn own_cost(&self, at: &Coordinates) -> KernelCost {
         let extrapolated = self.anchors.beyond(at);
         if let (Some(seconds), true) = (self.anchors.exact(at), self.measured) {
             return KernelCost {

@@ -126,5 +126,5 @@ fn defect(family: KernelFamily, fit: &Fit) -> Option<&'static str> {
     if !weights.copied().all(f64::is_finite) || fit.grid.iter().any(|(_, ratio)| *ratio <= 0.0) {
         return Some("a weight or a grid cell is not a usable number");
     }
-    None
+    fit.carried.as_ref().and_then(|carried| carried.defect(family))
 }

@@ -3,6 +3,7 @@
 pub mod all_reduce;
 pub mod axes;
 pub mod boosting;
+pub mod carried;
 pub mod coarse;
 pub mod crossval;
 pub mod device_model;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::hardware::kernel::{KernelCall, KernelFamily};
 use crate::hardware::profile::defect::Defect;
-use crate::hardware::profile::error::{self, Lines, ProfileError};
+use crate::hardware::profile::error::{self, Lines, Place, ProfileError};
 use crate::hardware::profile::folder::Folder;
 use crate::hardware::profile::table::columns::Cells;
 use crate::units::{DType, Seconds};
@@ -77,6 +77,57 @@ pub fn read_folder(dir: &Path) -> Result<BTreeMap<KernelFamily, Vec<Row>>, Profi
             parse(&file, bytes, family, None).map(|rows| (family, rows)).map_err(first)
         })
         .collect()
+}
+
+/// A row and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocatedRow {
+    /// The row.
+    pub row: Row,
+    /// Its file and line.
+    pub place: Place,
+}
+
+/// Reads rows that belong to no profile: a folder of `<family>.csv`, or one CSV whose header tells its family.
+///
+/// # Errors
+/// The first defect: what cannot be read, a header of no family, or anything [`parse`] refuses.
+pub fn read_located(path: &Path) -> Result<BTreeMap<KernelFamily, Vec<LocatedRow>>, ProfileError> {
+    if path.is_dir() {
+        let folder = Folder::on_disk(path)?;
+        let tables =
+            KernelFamily::TABLES.into_iter().filter_map(|family| Some((family, folder.table(family)?)));
+        return tables
+            .map(|(family, bytes)| {
+                Ok((family, located(&folder.path_of(&format!("{family}.csv")), bytes, family)?))
+            })
+            .collect();
+    }
+    let file = path.display().to_string();
+    let unreadable =
+        |e: std::io::Error| ProfileError::of(&file, Defect::Unreadable { reason: e.to_string() });
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let text = error::without_bom(&bytes);
+    let first = text.split(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or_default();
+    let begins = |family: &KernelFamily| {
+        let names = columns::names(*family);
+        // The unit of the latency is the parser's to judge.
+        let own = names.split_last().map(|(_, own)| own.join(",")).unwrap_or_default();
+        first.starts_with(own.as_bytes())
+    };
+    let Some(family) = KernelFamily::TABLES.into_iter().find(begins) else {
+        let expected = KernelFamily::TABLES.map(|family| columns::names(family).join(",")).join(" or ");
+        let found = String::from_utf8_lossy(first).into_owned();
+        return Err(ProfileError::of(file, Defect::Header { found, expected }));
+    };
+    Ok(BTreeMap::from([(family, located(&file, &bytes, family)?)]))
+}
+
+fn located(file: &str, bytes: &[u8], family: KernelFamily) -> Result<Vec<LocatedRow>, ProfileError> {
+    let table = parse_located(file, bytes, family, None).map_err(first)?;
+    let lines = Lines::of(error::without_bom(bytes));
+    let rows = table.rows.iter().zip(&table.starts);
+    Ok(rows.map(|(row, start)| LocatedRow { row: *row, place: lines.place(file, *start) }).collect())
 }
 
 /// The first of several defects, for callers that report one.
