@@ -48,6 +48,7 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod compute;
 pub mod estimate;
 pub mod files;
 pub mod hardware;

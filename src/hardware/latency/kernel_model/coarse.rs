@@ -170,6 +170,7 @@ pub fn learn(
         mixes,
         spreads,
         fastest: fastest(rows),
+        kriging: None,
         grid: trained.grid,
         carried: None,
     };

@@ -12,8 +12,10 @@ use crate::hardware::latency::kernel_model::axes;
 use crate::hardware::latency::kernel_model::carried::{Carried, Mapping};
 use crate::hardware::latency::kernel_model::crossval::{self, Held, Mix, Split};
 use crate::hardware::latency::kernel_model::interpolator::Interpolator;
+use crate::hardware::latency::kernel_model::kriging::{Kriging, Surface};
 use crate::hardware::latency::kernel_model::lattice::{Coordinates, Exclusion};
 use crate::hardware::latency::kernel_model::members::{Effort, Members, Own, Question, Rows};
+use crate::hardware::latency::kernel_model::scores;
 use crate::hardware::latency::kernel_model::skeleton::{self, Skeleton};
 use crate::hardware::latency::kernel_model::spread::Spread;
 use crate::hardware::profile::device::Device;
@@ -45,6 +47,10 @@ pub struct Fit {
     pub spreads: Vec<Spread>,
     /// Smallest measured `t / max(compute bound, memory bound)`.
     pub fastest: f64,
+    /// Parameters of the random surface that answers in place of all the above: for small tables whose kept-out
+    /// rows it predicts better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kriging: Option<Kriging>,
     /// The coarse grid that stands in for rows that may not ship: coordinates and `t / skeleton`, rounded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grid: Vec<(Coordinates, f64)>,
@@ -92,7 +98,10 @@ impl Fit {
         let anchors = rows.interpolator(&reference);
         let members = Members::train(rows, &reference, &anchors, device, effort, Own::Simple);
         progress();
-        (Self::beside(rows, skeleton, members, mixes, spreads), trials)
+        let others = scores::mean_absolute(
+            trials.iter().filter(|t| t.pattern == 0).flat_map(|t| scores::cross_fitted(&t.held)),
+        );
+        (Self::beside(rows, skeleton, members, mixes, spreads).or_surface(rows, others), trials)
     }
 
     /// A fit in a fraction of a second: interpolations only, no forests. Its spread comes from asking rows
@@ -103,10 +112,24 @@ impl Fit {
         let anchors = rows.interpolator(&reference);
         let members = Members::train(rows, &reference, &anchors, device, Effort::QUICK, Own::None);
         let mixes = vec![Mix::NONE; axes::patterns(rows.family).len()];
-        let spreads = (0..mixes.len())
-            .map(|p| Spread::learn(members.rehearse(rows, &reference, &anchors, p).iter(), &Mix::NONE))
-            .collect();
-        Self::beside(rows, skeleton, members, mixes, spreads)
+        let rehearsed: Vec<Vec<Held>> =
+            (0..mixes.len()).map(|p| members.rehearse(rows, &reference, &anchors, p)).collect();
+        let spreads = rehearsed.iter().map(|held| Spread::learn(held.iter(), &Mix::NONE)).collect();
+        let others =
+            scores::mean_absolute(rehearsed.iter().take(1).flat_map(|held| scores::cross_fitted(held)));
+        Self::beside(rows, skeleton, members, mixes, spreads).or_surface(rows, others)
+    }
+
+    /// With a random surface if that misses kept-out rows by less than `others`, the mean absolute log error of the
+    /// ensemble.
+    fn or_surface(mut self, rows: &Rows, others: f64) -> Self {
+        let reference = rows.skeleton(&self.skeleton);
+        let found = Kriging::fit(rows, &reference).and_then(|kriging| {
+            let misses = kriging.surface(rows, &reference)?.left_out();
+            (scores::mean_absolute(misses.into_iter()) < others).then_some(kriging)
+        });
+        self.kriging = found;
+        self
     }
 
     /// A fit that stands beside its rows and is tied to them.
@@ -126,6 +149,7 @@ impl Fit {
             mixes,
             spreads,
             fastest: fastest(rows),
+            kriging: None,
             grid: Vec::new(),
             carried: None,
         }
@@ -156,6 +180,8 @@ pub struct Ensemble {
     anchors: Interpolator,
     /// The anchors are measured rows, not a fitted grid.
     measured: bool,
+    /// Answers in place of anchors and members.
+    surface: Option<Surface>,
     /// Spread of the repeats of measured rows, where it is known: log sigma by coordinates.
     spreads: BTreeMap<Coordinates, f64>,
     /// The fit is another device's, and this leads from there to here.
@@ -175,6 +201,11 @@ impl Ensemble {
             spreads: BTreeMap::new(),
             mapping: None,
         }
+        let reference = rows.skeleton(&fit.skeleton);
+        let anchors = rows.interpolator(&reference);
+        let surface = fit.kriging.as_ref().and_then(|kriging| kriging.surface(rows, &reference));
+        let (family, device, spreads) = (rows.family, device.clone(), BTreeMap::new());
+        Self { family, device, fit, anchors, measured: true, surface, spreads }
     }
 
     /// With the spread of repeats that the rows state.
@@ -197,6 +228,15 @@ impl Ensemble {
         let seconds: Vec<f64> = ratios.iter().zip(&reference).map(|(r, s)| r * s).collect();
         let anchors = Interpolator::new(family, &coordinates, &seconds, &reference);
         Self { family, device, fit, anchors, measured, spreads: BTreeMap::new(), mapping }
+        Self {
+            family,
+            device: device.clone(),
+            fit,
+            anchors,
+            measured: false,
+            surface: None,
+            spreads: BTreeMap::new(),
+        }
     }
 
     /// Octaves from `at` to the nearest measured value on the worst axis.
@@ -236,6 +276,15 @@ impl Ensemble {
         let call = axes::call(self.family, self.fit.dtype, at);
         let bounds = skeleton::bounds(&call, &self.device);
         let skeleton = self.fit.skeleton.seconds(bounds);
+        let floor = bounds.0.max(bounds.1) * self.fit.fastest * FLOOR_SLACK;
+        let priced = |log_ratio: f64, log_sigma: f64| {
+            let seconds = (skeleton * log_ratio.exp()).max(floor);
+            KernelCost { latency: Seconds(seconds), log_sigma, source: Source::Fitted, extrapolated }
+        };
+        if let Some(surface) = &self.surface {
+            let (log_ratio, log_sigma) = surface.at(at);
+            return priced(log_ratio, log_sigma);
+        }
         let missing = self.anchors.missing(at);
         let pattern = axes::nearest_pattern(self.family, missing);
         let question = Question {
@@ -257,8 +306,6 @@ impl Ensemble {
             }
             None => (0.0, self.fit.spreads[pattern].log_sigma(f64::INFINITY, true)),
         };
-        let floor = bounds.0.max(bounds.1) * self.fit.fastest * FLOOR_SLACK;
-        let seconds = (skeleton * log_ratio.exp()).max(floor);
-        KernelCost { latency: Seconds(seconds), log_sigma, source: Source::Fitted, extrapolated }
+        priced(log_ratio, log_sigma)
     }
 }

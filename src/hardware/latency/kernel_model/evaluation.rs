@@ -11,7 +11,8 @@ use crate::hardware::latency::kernel_model::axes;
 use crate::hardware::latency::kernel_model::coarse;
 use crate::hardware::latency::kernel_model::crossval::{self, Fold, Split};
 use crate::hardware::latency::kernel_model::device_model::KernelModel;
-use crate::hardware::latency::kernel_model::ensemble::{Fit, Trial};
+use crate::hardware::latency::kernel_model::ensemble::Fit;
+use crate::hardware::latency::kernel_model::kriging;
 use crate::hardware::latency::kernel_model::members::{Effort, Rows};
 use crate::hardware::latency::kernel_model::scored::{ScoredRow, ScoredSet};
 use crate::hardware::latency::kernel_model::scores::{self, Miss, Score};
@@ -42,16 +43,29 @@ pub fn value_patterns(family: KernelFamily) -> Vec<usize> {
 /// Fits rows of one family and type and scores the fit's own cross-validation.
 pub fn fit(rows: &Rows, device: &Device, progress: &(dyn Fn() + Sync)) -> (Fit, Vec<Score>) {
     let (fit, trials) = Fit::learn(rows, device, Effort::FULL, progress);
-    let score = |t: &Trial| {
-        Score::of(
-            rows.family,
-            Some(rows.dtype),
-            &holdout_name(rows.family, t.pattern),
-            &scores::cross_fitted(&t.held),
-        )
+    let score = |pattern: usize, misses: &[Miss]| {
+        Score::of(rows.family, Some(rows.dtype), &holdout_name(rows.family, pattern), misses)
     };
-    let scores = trials.iter().filter_map(score).collect();
+    let scores = match surface_trials(&fit, rows) {
+        Some(trials) => trials.iter().filter_map(|(pattern, misses)| score(*pattern, misses)).collect(),
+        None => trials.iter().filter_map(|t| score(t.pattern, &scores::cross_fitted(&t.held))).collect(),
+    };
     (fit, scores)
+}
+
+/// Kept-out rows, and kept-out values of one axis at a time, of a fit that answers by a random surface.
+fn surface_trials(fit: &Fit, rows: &Rows) -> Option<Vec<(usize, Vec<Miss>)>> {
+    let surface = fit.kriging.as_ref()?.surface(rows, &rows.skeleton(&fit.skeleton))?;
+    let trial = |(pattern, mask): (usize, &u8)| match mask.count_ones() {
+        0 => Some((pattern, surface.left_out())),
+        1 => {
+            let axis = mask.trailing_zeros() as usize;
+            let values: Vec<u32> = rows.coordinates.iter().map(|x| x[axis]).collect();
+            Some((pattern, surface.groups_left_out(&values)))
+        }
+        _ => None,
+    };
+    Some(axes::patterns(rows.family).iter().enumerate().filter_map(trial).collect())
 }
 
 /// The same for a fit that carries a coarse grid in place of its rows.
@@ -76,7 +90,14 @@ pub fn fit_coarse(rows: &Rows, device: &Device, progress: &(dyn Fn() + Sync)) ->
 
 /// Cross-validates one pattern with everything trained anew for each kept-out fold or value.
 pub fn cross_validate(rows: &Rows, device: &Device, pattern: usize, split: Split) -> ScoredSet {
-    let held = crossval::hold_out(rows, device, pattern, split, Effort::FULL);
+    let quick = (rows.seconds.len() <= kriging::MOST).then(|| Fit::quick(rows, device));
+    let by_surface = quick.and_then(|fit| surface_trials(&fit, rows)).and_then(|trials| {
+        let (_, misses) = trials.into_iter().find(|(p, _)| *p == pattern)?;
+        Some(misses.into_iter().enumerate().collect())
+    });
+    let misses: Vec<(usize, Miss)> = by_surface.unwrap_or_else(|| {
+        scores::cross_fitted_rows(&crossval::hold_out(rows, device, pattern, split, Effort::FULL))
+    });
     let scored = |(row, miss): (usize, Miss)| {
         Some(ScoredRow {
             call: axes::call(rows.family, rows.dtype, rows.coordinates.get(row)?),
@@ -89,7 +110,7 @@ pub fn cross_validate(rows: &Rows, device: &Device, pattern: usize, split: Split
         family: rows.family,
         dtype: Some(rows.dtype),
         holdout: holdout_name(rows.family, pattern),
-        rows: scores::cross_fitted_rows(&held).into_iter().filter_map(scored).collect(),
+        rows: misses.into_iter().filter_map(scored).collect(),
     }
 }
 

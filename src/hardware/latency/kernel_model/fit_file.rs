@@ -122,6 +122,9 @@ fn defect(family: KernelFamily, fit: &Fit) -> Option<&'static str> {
     if !numbers.iter().all(|x| x.is_finite() && *x > 0.0) {
         return Some("a parameter of the skeleton is not a positive number");
     }
+    if fit.kriging.as_ref().is_some_and(|kriging| kriging.defective(axes::names(family).len())) {
+        return Some("a parameter of the random surface is not a positive number");
+    }
     let weights = members.stacks.iter().flatten().chain(fit.grid.iter().map(|(_, ratio)| ratio));
     if !weights.copied().all(f64::is_finite) || fit.grid.iter().any(|(_, ratio)| *ratio <= 0.0) {
         return Some("a weight or a grid cell is not a usable number");

@@ -38,10 +38,10 @@ pub struct Rows {
     pub weights: Vec<f64>,
 }
 
-/// See [`Rows::weights`].
-const MODEL_ERROR: f64 = 0.02;
-
 impl Rows {
+    /// See [`Self::weights`].
+    pub const MODEL_ERROR: f64 = 0.02;
+
     /// From coordinates and seconds.
     pub fn new(family: KernelFamily, dtype: DType, device: &Device, rows: Vec<(Coordinates, f64)>) -> Self {
         let bounds =
@@ -58,7 +58,7 @@ impl Rows {
             _ => None,
         };
         let kept: Vec<(Coordinates, &Row)> = rows.iter().filter_map(|row| Some((at(row)?, row))).collect();
-        let weight = |spread: f64| 1.0 / (1.0 + (spread / MODEL_ERROR).powi(2));
+        let weight = |spread: f64| 1.0 / (1.0 + (spread / Self::MODEL_ERROR).powi(2));
         let weights = kept.iter().map(|(_, row)| row.spread.map_or(1.0, weight)).collect();
         let pairs = kept.iter().map(|(at, row)| (*at, row.latency.0)).collect();
         Self { weights, ..Self::new(family, dtype, device, pairs) }

@@ -71,6 +71,12 @@ impl Score {
     }
 }
 
+/// Mean absolute log error; infinite where there is none.
+pub fn mean_absolute(misses: impl Iterator<Item = Miss>) -> f64 {
+    let (n, sum) = misses.fold((0.0, 0.0), |(n, sum), m| (n + 1.0, sum + m.log_error.abs()));
+    if n > 0.0 { sum / n } else { f64::INFINITY }
+}
+
 /// What kept-out rows would have been told, with mix and spread learned from the other folds only.
 pub fn cross_fitted(held: &[Held]) -> Vec<Miss> {
     cross_fitted_rows(held).into_iter().map(|(_, miss)| miss).collect()

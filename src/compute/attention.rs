@@ -1,0 +1,354 @@
+//! Causal attention with grouped KV heads, over a whole prompt and for one new token.
+//!
+//! The cache of a sequence is `[kv_heads, capacity, head_dim]`, keys and values apart. Scores are scaled by
+//! `1 / sqrt(head_dim)`; query head `h` reads KV head `h / (q_heads / kv_heads)`.
+
+use gemm::Parallelism;
+use pulp::Arch;
+use rayon::prelude::*;
+
+use crate::compute::dot::{Number, dots};
+use crate::compute::exponential::exp;
+use crate::compute::storage::{SizeError, Stored, sized};
+
+/// Query tokens of one task of the prompt kernel.
+const QUERIES: usize = 64;
+/// Cached tokens of one task of the one-token kernel; a constant, so that threads do not change the order of sums.
+const CHUNK: usize = 512;
+
+/// Heads of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub q_heads: usize,
+    /// KV heads; divides `q_heads`.
+    pub kv_heads: usize,
+    /// Head size.
+    pub head_dim: usize,
+}
+
+impl Heads {
+    fn group(&self) -> usize {
+        self.q_heads / self.kv_heads.max(1)
+    }
+}
+
+/// Cached keys and values of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Cache<'a> {
+    /// Keys, `[kv_heads, capacity, head_dim]`.
+    pub keys: Stored<'a>,
+    /// Values, alike.
+    pub values: Stored<'a>,
+    /// Tokens there is room for.
+    pub capacity: usize,
+    /// Tokens that are there.
+    pub len: usize,
+}
+
+impl<'a> Cache<'a> {
+    fn check(&self, heads: Heads) -> Result<(), SizeError> {
+        let expected = heads.kv_heads * self.capacity * heads.head_dim;
+        sized("keys", self.keys.len(), expected)?;
+        sized("values", self.values.len(), expected)?;
+        if self.len > self.capacity {
+            return Err(SizeError { what: "cache", found: self.capacity, expected: self.len });
+        }
+        Ok(())
+    }
+
+    /// Keys and values of tokens `from..to` of one head.
+    fn head(&self, heads: Heads, head: usize, from: usize, to: usize) -> (Stored<'a>, Stored<'a>) {
+        let (at, len) = ((head * self.capacity + from) * heads.head_dim, (to - from) * heads.head_dim);
+        (self.keys.part(at, len), self.values.part(at, len))
+    }
+}
+
+/// Queries of a prompt: token `t`'s heads start at `t * stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Queries<'a> {
+    /// Numbers, `q_heads * head_dim` of each token.
+    pub values: &'a [f32],
+    /// Numbers from one token to the next.
+    pub stride: usize,
+}
+
+/// Attention of a whole prompt per sequence, from its first token: `out` is `[sequence, token, q_heads * head_dim]`,
+/// every sequence has as many queries as its cache has tokens.
+///
+/// # Errors
+/// A slice of another size.
+pub fn prefill(
+    queries: &[Queries<'_>],
+    caches: &[Cache<'_>],
+    heads: Heads,
+    out: &mut [f32],
+) -> Result<(), SizeError> {
+    sized("queries", queries.len(), caches.len())?;
+    let width = heads.q_heads * heads.head_dim;
+    let mut tasks = Vec::new();
+    let mut rest = out;
+    for (query, cache) in queries.iter().zip(caches) {
+        cache.check(heads)?;
+        let needed = cache.len.saturating_sub(1) * query.stride + if cache.len > 0 { width } else { 0 };
+        if query.values.len() < needed {
+            return Err(SizeError { what: "queries", found: query.values.len(), expected: needed });
+        }
+        if rest.len() < cache.len * width {
+            return Err(SizeError { what: "out", found: rest.len(), expected: cache.len * width });
+        }
+        let (mine, others) = rest.split_at_mut(cache.len * width);
+        rest = others;
+        for (block, out) in mine.chunks_mut((QUERIES * width).max(1)).enumerate() {
+            let target = Rows { out: out.as_mut_ptr(), stride: width, rows: out.len() / width.max(1) };
+            // Late blocks see more tokens: they go first, so that threads end together.
+            tasks.extend((0..heads.q_heads).map(|head| (block, head, *query, *cache, target)));
+        }
+    }
+    sized("out", rest.len(), 0)?;
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.0));
+    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (block, head, query, cache, target)| {
+        prompt_block(scratch, heads, head, block * QUERIES, query, cache, target);
+    });
+    Ok(())
+}
+
+#[derive(Default)]
+struct Scratch {
+    scores: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// Rows of the output that one task writes, one head of each.
+#[derive(Clone, Copy)]
+struct Rows {
+    out: *mut f32,
+    stride: usize,
+    rows: usize,
+}
+
+// SAFETY: each task writes the columns of its own head in its own block of rows.
+unsafe impl Send for Rows {}
+// SAFETY: as above.
+unsafe impl Sync for Rows {}
+
+fn prompt_block(
+    scratch: &mut Scratch,
+    heads: Heads,
+    head: usize,
+    first: usize,
+    query: Queries<'_>,
+    cache: Cache<'_>,
+    target: Rows,
+) {
+    let (d, rows) = (heads.head_dim, target.rows);
+    let seen = first + rows;
+    let (keys, values) = cache.head(heads, head / heads.group(), 0, seen);
+    let (keys, values) = (keys.widened(&mut scratch.keys), values.widened(&mut scratch.values));
+    scratch.scores.resize(QUERIES * cache.len, 0.0);
+    let scores = &mut scratch.scores[..rows * seen];
+    let q = &query.values[first * query.stride + head * d..];
+    // SAFETY: q holds `rows` strided rows of d, keys and values seen x d, scores rows x seen; `prefill` checked.
+    unsafe {
+        product(
+            scores.as_mut_ptr(),
+            seen,
+            (q.as_ptr(), 1, query.stride),
+            (keys.as_ptr(), d, 1),
+            (rows, seen, d),
+        );
+    }
+    let scale = 1.0 / (d as f32).sqrt();
+    Arch::new().dispatch(Softmax { scores, seen, first, scale });
+    // SAFETY: as above; the output block has `rows` rows and this head's d columns.
+    unsafe {
+        let out = target.out.add(head * d);
+        product(out, target.stride, (scores.as_ptr(), 1, seen), (values.as_ptr(), 1, d), (rows, d, seen));
+    }
+}
+
+/// `dst[m,n] = lhs[m,k] rhs[k,n]` on this thread; operands as `(pointer, column stride, row stride)`.
+unsafe fn product(
+    dst: *mut f32,
+    stride: usize,
+    lhs: (*const f32, usize, usize),
+    rhs: (*const f32, usize, usize),
+    (m, n, k): (usize, usize, usize),
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst,
+            1,
+            stride as isize,
+            false,
+            lhs.0,
+            lhs.1 as isize,
+            lhs.2 as isize,
+            rhs.0,
+            rhs.1 as isize,
+            rhs.2 as isize,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// Causal softmax of rows of scores in place; row `i` sees `first + i + 1` tokens.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    seen: usize,
+    first: usize,
+    scale: f32,
+}
+
+impl pulp::WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        for (i, row) in self.scores.chunks_exact_mut(self.seen).enumerate() {
+            let (visible, hidden) = row.split_at_mut(self.first + i + 1);
+            let largest = largest(visible) * self.scale;
+            let mut sums = [0f32; 16];
+            for part in visible.chunks_mut(16) {
+                for (x, sum) in part.iter_mut().zip(&mut sums) {
+                    *x = exp(x.mul_add(self.scale, -largest));
+                    *sum += *x;
+                }
+            }
+            let inverse = 1.0 / sums.iter().sum::<f32>();
+            visible.iter_mut().for_each(|x| *x *= inverse);
+            hidden.fill(0.0);
+        }
+    }
+}
+
+#[inline(always)]
+fn largest(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for part in x.chunks(16) {
+        for (lane, x) in lanes.iter_mut().zip(part) {
+            *lane = if *x > *lane { *x } else { *lane };
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// What one chunk of cached tokens says for one query head: largest score, sum of `e^(score - largest)`, and the
+/// values weighted so.
+struct Partial {
+    largest: f32,
+    sum: f32,
+    values: Vec<f32>,
+}
+
+/// Attention of one new token per sequence: `queries` and `out` are `[sequence, q_heads * head_dim]`; the caches
+/// hold the new token already.
+///
+/// # Errors
+/// A slice of another size.
+pub fn decode(queries: &[f32], caches: &[Cache<'_>], heads: Heads, out: &mut [f32]) -> Result<(), SizeError> {
+    let width = heads.q_heads * heads.head_dim;
+    sized("queries", queries.len(), caches.len() * width)?;
+    sized("out", out.len(), caches.len() * width)?;
+    caches.iter().try_for_each(|cache| cache.check(heads))?;
+    let group = heads.group() * heads.head_dim;
+    if group == 0 {
+        return Ok(());
+    }
+    let tasks: Vec<(usize, usize, usize)> = caches
+        .iter()
+        .enumerate()
+        .flat_map(|(i, cache)| {
+            (0..heads.kv_heads).flat_map(move |h| (0..cache.len).step_by(CHUNK).map(move |from| (i, h, from)))
+        })
+        .collect();
+    let arch = Arch::new();
+    let partials: Vec<Vec<Partial>> = tasks
+        .par_iter()
+        .map(|&(i, head, from)| {
+            let cache = &caches[i];
+            let (keys, values) = cache.head(heads, head, from, (from + CHUNK).min(cache.len));
+            let q = &queries[i * width + head * group..][..group];
+            match (keys, values) {
+                (Stored::F32(k), Stored::F32(v)) => arch.dispatch(OneToken { q, k, v, d: heads.head_dim }),
+                (Stored::Bf16(k), Stored::Bf16(v)) => arch.dispatch(OneToken { q, k, v, d: heads.head_dim }),
+                // Keys and values of one cache are of one type.
+                _ => Vec::new(),
+            }
+        })
+        .collect();
+    out.fill(0.0);
+    let mut at = 0;
+    while at < tasks.len() {
+        let (i, head, _) = tasks[at];
+        let same = tasks[at..].iter().take_while(|t| (t.0, t.1) == (i, head)).count();
+        let out = &mut out[i * width + head * group..][..group];
+        for (g, out) in out.chunks_exact_mut(heads.head_dim).enumerate() {
+            merge(partials[at..at + same].iter().filter_map(|p| p.get(g)), out);
+        }
+        at += same;
+    }
+    Ok(())
+}
+
+fn merge<'a>(parts: impl Iterator<Item = &'a Partial> + Clone, out: &mut [f32]) {
+    let largest = parts.clone().map(|p| p.largest).fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for part in parts {
+        let weight = exp(part.largest - largest);
+        sum += weight * part.sum;
+        out.iter_mut().zip(&part.values).for_each(|(o, v)| *o += weight * v);
+    }
+    out.iter_mut().for_each(|o| *o /= sum);
+}
+
+struct OneToken<'a, T> {
+    q: &'a [f32],
+    k: &'a [T],
+    v: &'a [T],
+    d: usize,
+}
+
+impl<T: Number> pulp::WithSimd for OneToken<'_, T> {
+    type Output = Vec<Partial>;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<Partial> {
+        let Self { q, k, v, d } = self;
+        let scale = 1.0 / (d as f32).sqrt();
+        let (len, group) = (k.len() / d, q.len() / d);
+        let mut scores = vec![0f32; len * group];
+        for (t, key) in k.chunks_exact(d).enumerate() {
+            for (g, q) in q.chunks_exact(d).enumerate() {
+                scores[g * len + t] = dots([q], key)[0] * scale;
+            }
+        }
+        let mut parts: Vec<Partial> = scores
+            .chunks_exact_mut(len.max(1))
+            .map(|scores| {
+                let largest = largest(scores);
+                scores.iter_mut().for_each(|s| *s = exp(*s - largest));
+                Partial { largest, sum: scores.iter().sum(), values: vec![0.0; d] }
+            })
+            .collect();
+        for (t, value) in v.chunks_exact(d).enumerate() {
+            for (g, part) in parts.iter_mut().enumerate() {
+                let weight = scores[g * len + t];
+                for (o, v) in part.values.iter_mut().zip(value) {
+                    *o = v.value().mul_add(weight, *o);
+                }
+            }
+        }
+        parts
+    }
+}

@@ -1,0 +1,15 @@
+//! The CPU kernels of the tool's own transformer, and a stack of them.
+//!
+//! Plain slices in, plain slices out; activations are f32, weights and KV cache f32 or bf16 (widened as they are
+//! read, arithmetic is f32). Every output is summed in a fixed order, so that the number of threads does not change
+//! it. Threads are those of the rayon pool the call is made in.
+//!
+//! Deliberately absent: files, checkpoints, timing.
+
+pub mod attention;
+pub mod decoder;
+mod dot;
+pub mod elementwise;
+mod exponential;
+pub mod linear;
+pub mod storage;
