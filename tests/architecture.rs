@@ -12,7 +12,7 @@ const VOCABULARY: &[&str] = &["estimate", "names", "units"];
 
 /// The only modules that open files.
 const OPENS_FILES: &[&str] =
-    &["cli", "files", "hardware::import", "hardware::profile", "model::read", "report"];
+    &["cli", "files", "hardware::import", "hardware::measure", "hardware::profile", "model::read", "report"];
 
 const MOST_LINES: usize = 600;
 const MEDIAN_LINES: usize = 150;

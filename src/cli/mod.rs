@@ -9,6 +9,7 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
 }
 
+mod arguments;
 mod costs;
 mod deployment;
 mod evaluate_serving;
@@ -29,7 +30,9 @@ mod profiles_fit;
 mod profiles_import;
 mod profiles_list;
 mod profiles_new;
+mod profiles_measure;
 mod profiles_show;
+mod profiles_verify;
 mod progress;
 mod quality;
 mod search;

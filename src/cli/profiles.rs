@@ -6,8 +6,7 @@ use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::registry::Profiles;
 
 use crate::cli::{
-    Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate,
-    profiles_evaluate_transfer, profiles_fit, profiles_import, profiles_list, profiles_new, profiles_show,
+    Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate, profiles_evaluate_transfer, profiles_fit, profiles_import, profiles_list, profiles_measure, profiles_new, profiles_show, profiles_verify,
 };
 
 /// Arguments of `archplan profiles`.
@@ -47,6 +46,10 @@ enum Action {
     New(profiles_new::Args),
     /// Show how well devices are predicted from each other, with and without measured points
     EvaluateTransfer(profiles_evaluate_transfer::Args),
+    /// Measure this machine's CPU: a new profile in minutes
+    Measure(profiles_measure::Args),
+    /// Predict whole models from a profile of this machine's CPU, run them, and compare
+    Verify(profiles_verify::Args),
 }
 
 /// Runs `archplan profiles`.
@@ -62,6 +65,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Action::Import(args) => profiles_import::run(args, global),
         Action::New(args) => profiles_new::run(args, global),
         Action::EvaluateTransfer(args) => profiles_evaluate_transfer::run(args, global),
+        Action::Measure(args) => profiles_measure::run(args, global),
+        Action::Verify(args) => profiles_verify::run(args, global),
     }
 }
 

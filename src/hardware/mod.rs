@@ -5,5 +5,6 @@ pub mod comparison;
 pub mod import;
 pub mod kernel;
 pub mod latency;
+pub mod measure;
 pub mod profile;
 pub mod transfer;

@@ -37,3 +37,10 @@ pub struct Deployment {
     /// Element type of the KV cache.
     pub kv_dtype: DType,
 }
+
+impl Deployment {
+    /// Element type of embedding and LM head, which are not quantised: f32 under f32, else bf16.
+    pub fn head_dtype(&self) -> DType {
+        if self.dtype == DType::F32 { DType::F32 } else { DType::Bf16 }
+    }
+}

@@ -4,7 +4,7 @@
 //! down by input features, each pair ended by one all-reduce of `tokens x hidden` bf16 activations; embedding and
 //! LM head are split over the vocabulary. KV heads are replicated where there are fewer than devices. Engines fuse
 //! q, k, v into one GEMM, gate and up into one, and the residual addition into the norm that follows it; so do we.
-//! Attention computes in bf16 whatever the operand type; the LM head and the embedding stay bf16 too.
+//! Attention computes in bf16 whatever the operand type; the LM head and the embedding are not quantised.
 //!
 //! Deliberately absent: pipeline and sequence parallelism, the gather of the sampled logits (a few µs per step),
 //! activation quantisation (inside the measured quantised GEMMs).
@@ -14,7 +14,6 @@ use crate::model::architecture::{Architecture, LayerShape};
 use crate::model::spec::{ModelSpec, NormLayout};
 use crate::model::tensor_parallel::{self, TensorParallelError};
 use crate::model::workload::Deployment;
-use crate::units::DType;
 
 /// Bytes of a bf16 activation.
 const ACTIVATION: u64 = 2;
@@ -221,7 +220,7 @@ impl Pass<'_> {
         };
         vec![
             ("final_norm", self.add_and_norm()),
-            ("lm_head", KernelCall::Gemm { m: rows, n, k: self.hidden, dtype: DType::Bf16 }),
+            ("lm_head", KernelCall::Gemm { m: rows, n, k: self.hidden, dtype: self.deployment.head_dtype() }),
             ("sampling", KernelCall::Elementwise { bytes: rows * vocab * (2 + 4 + 4), launches: 3 }),
         ]
     }

@@ -13,7 +13,7 @@ use crate::hardware::profile::HardwareProfile;
 use crate::hardware::profile::check;
 use crate::hardware::profile::device::Device;
 use crate::hardware::profile::error::ProfileError;
-use crate::hardware::profile::folder::{Folder, MANIFEST};
+use crate::hardware::profile::folder::{EVALUATION, Folder, MANIFEST};
 use crate::hardware::profile::manifest::{Stack, TableInfo};
 use crate::hardware::profile::rules::{AllReduceRule, ElementwiseRule};
 use crate::hardware::profile::spelling;
@@ -50,6 +50,8 @@ pub struct Draft {
     pub families: Vec<DraftFamily>,
     /// The rule for all-reduce where it is estimated.
     pub all_reduce: Option<(AllReduceRule, TableInfo)>,
+    /// Text of `evaluation.csv`.
+    pub evaluation: Option<String>,
     /// The rule for elementwise kernels.
     pub elementwise: (ElementwiseRule, TableInfo),
 }
@@ -120,6 +122,9 @@ impl Draft {
             if let Some(fit) = &family.fit {
                 files.insert(format!("{}.fit.json", family.family), fit.clone().into_bytes());
             }
+        }
+        if let Some(evaluation) = &self.evaluation {
+            files.insert(EVALUATION.to_string(), evaluation.clone().into_bytes());
         }
         files.insert(MANIFEST.to_string(), spelling::manifest(&draft).into_bytes());
         files
@@ -226,6 +231,7 @@ mod tests {
                 .map(family)
                 .to_vec(),
             all_reduce: profile.all_reduce.map(|rule| (rule, info(KernelFamily::AllReduce))),
+            evaluation: profile.evaluation_text().map(str::to_string),
             elementwise: (profile.elementwise, info(KernelFamily::Elementwise)),
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Folder {
 }
 
 pub(super) const MANIFEST: &str = "profile.toml";
-const EVALUATION: &str = "evaluation.csv";
+pub(super) const EVALUATION: &str = "evaluation.csv";
 
 impl Folder {
     /// A folder of the binary.

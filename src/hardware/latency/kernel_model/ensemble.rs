@@ -15,7 +15,7 @@ use crate::hardware::latency::kernel_model::interpolator::Interpolator;
 use crate::hardware::latency::kernel_model::kriging::{Kriging, Surface};
 use crate::hardware::latency::kernel_model::lattice::{Coordinates, Exclusion};
 use crate::hardware::latency::kernel_model::members::{Effort, Members, Own, Question, Rows};
-use crate::hardware::latency::kernel_model::scores;
+use crate::hardware::latency::kernel_model::scores::{self, Miss};
 use crate::hardware::latency::kernel_model::skeleton::{self, Skeleton};
 use crate::hardware::latency::kernel_model::spread::Spread;
 use crate::hardware::profile::device::Device;
@@ -118,6 +118,12 @@ impl Fit {
         let others =
             scores::mean_absolute(rehearsed.iter().take(1).flat_map(|held| scores::cross_fitted(held)));
         Self::beside(rows, skeleton, members, mixes, spreads).or_surface(rows, others)
+    }
+
+    /// Rows asked as if each had not been measured, answered by the interpolations alone.
+    pub fn rehearse(&self, rows: &Rows) -> Vec<Miss> {
+        let reference = rows.skeleton(&self.skeleton);
+        scores::cross_fitted(&self.members.rehearse(rows, &reference, &rows.interpolator(&reference), 0))
     }
 
     /// With a random surface if that misses kept-out rows by less than `others`, the mean absolute log error of the

@@ -165,6 +165,21 @@ impl Surface {
         self.weights.push(0.0);
     }
 
+    /// Mean log sigma, the noise of a measurement aside, that these rows would leave at `calls`: how good a design of
+    /// measurements is, before any is made. `None` where two rows are the same.
+    pub fn design_sigma(&self, rows: &[Coordinates], calls: &[Coordinates]) -> Option<f64> {
+        let (kriging, axes) = (&self.kriging, self.kriging.lengths.len());
+        let points: Vec<Vec<f64>> = rows.iter().map(|x| point(x, axes)).collect();
+        let factor = kriging.factor(&points, &vec![0.0; points.len()])?;
+        let sigma = |x: &Coordinates| {
+            let at = point(x, axes);
+            let k: Vec<f64> = points.iter().map(|p| kriging.covariance(p, &at)).collect();
+            let explained: f64 = factor.forward(&k).iter().map(|x| x * x).sum();
+            (kriging.signal.powi(2) - explained).max(0.0).sqrt() * kriging.widen
+        };
+        Some(calls.iter().map(sigma).sum::<f64>() / calls.len().max(1) as f64)
+    }
+
     /// Every row predicted from all others: error as predicted minus measured.
     pub fn left_out(&self) -> Vec<Miss> {
         let diagonal = self.factor.inverse_diagonal();

@@ -1,0 +1,41 @@
+//! Values of arguments that several subcommands take, and today's date.
+
+use std::time::Duration;
+
+use archplan::units;
+
+/// A duration with its unit, such as `5m`.
+pub fn duration(typed: &str) -> Result<Duration, String> {
+    let seconds = units::parse_duration(typed).map_err(|e| e.to_string())?;
+    Duration::try_from_secs_f64(seconds.0).map_err(|e| e.to_string())
+}
+
+/// A share: `5%` or `0.05`.
+pub fn share(typed: &str) -> Result<f64, String> {
+    let (number, scale) = match typed.trim().strip_suffix('%') {
+        Some(number) => (number.trim(), 100.0),
+        None => (typed.trim(), 1.0),
+    };
+    let share = number.parse::<f64>().map(|x| x / scale).ok().filter(|x| *x > 0.0 && *x < 1.0);
+    share.ok_or_else(|| format!("`{typed}` is no share: expected something such as 5% or 0.05"))
+}
+
+/// Today in Coordinated Universal Time, as `2026-08-21`.
+pub fn today() -> String {
+    let now = jiff::Timestamp::now().to_string();
+    now.split('T').next().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_durations_have_units() {
+        assert_eq!((share("5%"), share("0.05")), (Ok(0.05), Ok(0.05)));
+        assert!(share("5").is_err() && share("-1%").is_err() && share("x").is_err());
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert!(duration("5").is_err());
+        assert_eq!(today().len(), 10);
+    }
+}
