@@ -267,7 +267,7 @@ impl Model {
             let Some(best) = best else { break };
             let call = pool.swap_remove(best);
             if let Some((_, _, at)) = axes::coordinates(&call) {
-                surface.expect(&at);
+                surface.anticipate(&at);
             }
             chosen.push(call);
         }

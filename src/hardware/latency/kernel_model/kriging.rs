@@ -157,7 +157,7 @@ impl Surface {
     }
 
     /// Takes a call into account that is going to be measured: the surface becomes surer there, its mean stays.
-    pub fn expect(&mut self, x: &Coordinates) {
+    pub fn anticipate(&mut self, x: &Coordinates) {
         let at = point(x, self.kriging.lengths.len());
         let k: Vec<f64> = self.points.iter().map(|p| self.kriging.covariance(p, &at)).collect();
         self.factor.push(&k, self.kriging.signal.powi(2) + self.kriging.noise.powi(2));
@@ -325,7 +325,7 @@ mod tests {
         let mut surface = Kriging::fit(&all, &skeleton).unwrap().surface(&all, &skeleton).unwrap();
         let x = [3000, 9000, 200, 0, 0];
         let (mean, before) = surface.at(&x);
-        surface.expect(&x);
+        surface.anticipate(&x);
         let (same, after) = surface.at(&x);
         assert!(after < 0.6 * before, "{before} {after}");
         assert!((mean - same).abs() < 1e-12);
