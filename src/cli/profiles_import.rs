@@ -14,7 +14,7 @@ use archplan::hardware::profile::registry::Profiles;
 use archplan::units::{self, Bytes, group_digits};
 use serde::Serialize;
 
-use crate::cli::{Failure, Global, output, profiles};
+use crate::cli::{Failure, Global, arguments, output, profiles};
 
 /// Reasons and files that are printed for people; JSON holds all.
 const PRINTED: usize = 25;
@@ -140,7 +140,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             "{out}: `{name}` is the name of a built-in profile; choose another, such as {out}_own"
         )));
     }
-    let date = args.date.map_or_else(today, |day| day.to_string());
+    let date = args.date.map_or_else(arguments::today, |day| day.to_string());
     let request = Request {
         format: args.from.format(),
         source: &args.source,
@@ -163,12 +163,6 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     }
     print(args, &import, &next);
     Ok(())
-}
-
-/// In universal time.
-fn today() -> String {
-    let now = jiff::Timestamp::now().to_string();
-    now.split('T').next().unwrap_or_default().to_string()
 }
 
 fn sheet(args: &DeviceArgs, global: &Global) -> Result<Option<DeviceSheet>, Failure> {

@@ -184,6 +184,7 @@ fn finish(
     let measured = families.iter().any(|f| f.family == KernelFamily::AllReduce);
     let DeviceSheet { device, device_source, all_reduce, elementwise, .. } = gathered.sheet;
     let draft = Draft {
+        evaluation: None,
         name: request.name.to_string(),
         comment: Some(format!("Imported by `archplan profiles import --from {}`.", request.format.name())),
         device,

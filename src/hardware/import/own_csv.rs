@@ -44,6 +44,7 @@ pub(super) fn import(request: &Request<'_>) -> Result<Import, ImportError> {
     let measured = families.iter().any(|f| f.family == KernelFamily::AllReduce);
     let all_reduce = all_reduce.filter(|_| !measured);
     let draft = Draft {
+        evaluation: None,
         name: request.name.to_string(),
         comment: Some("Imported by `archplan profiles import --from csv`.".to_string()),
         device,
@@ -82,6 +83,7 @@ fn of_profile(request: &Request<'_>) -> Result<Import, ImportError> {
     }
     let measured = families.iter().any(|f| f.family == KernelFamily::AllReduce);
     let draft = Draft {
+        evaluation: None,
         name: request.name.to_string(),
         comment: Some("Imported by `archplan profiles import --from csv`.".to_string()),
         device: sheet.device,
