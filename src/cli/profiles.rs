@@ -6,7 +6,9 @@ use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::registry::Profiles;
 
 use crate::cli::{
-    Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate, profiles_evaluate_transfer, profiles_fit, profiles_import, profiles_list, profiles_measure, profiles_new, profiles_show, profiles_verify,
+    Failure, Global, profiles_check, profiles_collector, profiles_diff, profiles_evaluate,
+    profiles_evaluate_transfer, profiles_fit, profiles_import, profiles_list, profiles_measure, profiles_new,
+    profiles_show, profiles_verify,
 };
 
 /// Arguments of `archplan profiles`.

@@ -121,6 +121,7 @@ pub fn make(request: &Request<'_>) -> Result<Outcome, TransferError> {
     let mut info = elementwise.cloned().unwrap_or_else(|| info(relative, KernelFamily::Elementwise, 0));
     info.note = Some(format!("the rule of {}; interval_factor is a judgement", relative.name));
     let draft = Draft {
+        evaluation: None,
         name: request.name.to_string(),
         comment: Some(format!(
             "{}: estimated. Carried over from {} by `archplan profiles new`, see docs/transfer.md.\nKeys and units: hardware_profiles/README.md.",

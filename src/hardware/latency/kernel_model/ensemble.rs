@@ -197,21 +197,11 @@ pub struct Ensemble {
 impl Ensemble {
     /// From a fit and the rows it was learned from.
     pub fn from_rows(fit: Fit, rows: &Rows, device: &Device) -> Self {
-        let anchors = rows.interpolator(&rows.skeleton(&fit.skeleton));
-        Self {
-            family: rows.family,
-            device: device.clone(),
-            fit,
-            anchors,
-            measured: true,
-            spreads: BTreeMap::new(),
-            mapping: None,
-        }
         let reference = rows.skeleton(&fit.skeleton);
         let anchors = rows.interpolator(&reference);
         let surface = fit.kriging.as_ref().and_then(|kriging| kriging.surface(rows, &reference));
         let (family, device, spreads) = (rows.family, device.clone(), BTreeMap::new());
-        Self { family, device, fit, anchors, measured: true, surface, spreads }
+        Self { family, device, fit, anchors, measured: true, surface, spreads, mapping: None }
     }
 
     /// With the spread of repeats that the rows state.
@@ -233,16 +223,10 @@ impl Ensemble {
             .collect();
         let seconds: Vec<f64> = ratios.iter().zip(&reference).map(|(r, s)| r * s).collect();
         let anchors = Interpolator::new(family, &coordinates, &seconds, &reference);
-        Self { family, device, fit, anchors, measured, spreads: BTreeMap::new(), mapping }
-        Self {
-            family,
-            device: device.clone(),
-            fit,
-            anchors,
-            measured: false,
-            surface: None,
-            spreads: BTreeMap::new(),
-        }
+        let rows = coordinates.into_iter().zip(seconds).collect();
+        let rows = Rows::new(family, fit.dtype, &device, rows);
+        let surface = fit.kriging.as_ref().and_then(|kriging| kriging.surface(&rows, &reference));
+        Self { family, device, fit, anchors, measured, surface, spreads: BTreeMap::new(), mapping }
     }
 
     /// Octaves from `at` to the nearest measured value on the worst axis.
