@@ -151,6 +151,15 @@ fn what_the_relative_or_the_sheet_lacks_is_a_gap() {
     assert!(shown.contains("estimated, carried over from a100_sxm"), "{shown}");
     assert!(errors.contains("gemm fp8: absent, `a100_sxm` has no figures of it"), "{errors}");
     let profile = HardwareProfile::load(&scratch.path().join("l40s")).unwrap();
+    // Points of it are said to be left out; those of bf16 beside them count.
+    let file = scratch.path().join("gemm.csv");
+    write_gemm(&file, &rows("a100_sxm", KernelFamily::Gemm, 400), |_, us| us);
+    fs::write(&file, fs::read_to_string(&file).unwrap() + "64,4096,4096,fp8,30\n").unwrap();
+    let calibrate =
+        ["profiles", "new", "y", "--like", "a100_sxm", "--datasheet", "l40s", "--out", out, "--calibrate"];
+    let (code, shown, errors) = archplan(&[&calibrate[..], &[file.to_str().unwrap()]].concat());
+    assert!(code == 0 && errors.contains("1 fp8 points left out"), "{errors}");
+    assert!(shown.contains("21 measured points"), "{shown}");
     let model = KernelModel::open(&profile, &[DType::Fp8], &BF16).unwrap();
     let gap = model.cost(&KernelCall::Gemm { m: 64, n: 4096, k: 4096, dtype: DType::Fp8 });
     assert!(matches!(gap, Err(GapError::NoDType { dtype: DType::Fp8, .. })), "{gap:?}");
@@ -203,9 +212,14 @@ fn a_made_profile_predicts_and_searches_at_once() {
 
 /// Runs `profiles new` with a gemm.csv of changed A100 rows and returns what it says; nothing may be written.
 fn refused(step: usize, us: impl Fn(usize, f64) -> f64) -> String {
+    refused_with(step, us, "")
+}
+
+fn refused_with(step: usize, us: impl Fn(usize, f64) -> f64, more: &str) -> String {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("gemm.csv");
     write_gemm(&file, &rows("a100_sxm", KernelFamily::Gemm, step), us);
+    fs::write(&file, fs::read_to_string(&file).unwrap() + more).unwrap();
     let out = scratch.path().join("x");
     let (file, out) = (file.to_str().unwrap(), out.to_str().unwrap());
     let (code, _, errors) = archplan(&[
@@ -234,8 +248,13 @@ fn points_that_cannot_be_are_refused() {
     assert!(nanoseconds.contains("look like nanoseconds: divide them by 1000"), "{nanoseconds}");
     let few = refused(5000, |_, us| us);
     assert!(few.contains("2 gemm points are too few") && few.contains("at least 3"), "{few}");
-    let one = refused(400, |i, us| if i == 7 { us * 20.0 } else { us });
+    let one = refused(400, |i, us| if i == 7 { us * 60.0 } else { us });
     assert!(one.contains("gemm.csv:9:1") && one.contains("contradicts the other points"), "{one}");
+    let first = rows("a100_sxm", KernelFamily::Gemm, 400)[5];
+    let KernelCall::Gemm { m, n, k, .. } = first.call else { panic!("a gemm") };
+    let beside = format!("{m},{n},{},bf16,{}\n", k + 1, first.latency.us() * 10.0);
+    let beside = refused_with(400, |_, us| us, &beside);
+    assert!(beside.contains("gemm.csv:7:1") && beside.contains("a shape beside it"), "{beside}");
     let slow = refused(400, |i, us| if i == 7 { us * 900.0 } else { us });
     assert!(slow.contains("gemm.csv:9:1") && slow.contains("times slower"), "{slow}");
     let fast = refused(400, |i, us| if i == 20 { us / 50.0 } else { us });

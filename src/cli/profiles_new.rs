@@ -108,7 +108,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     };
     let outcome = profile_draft::make(&request).map_err(Failure::bad_input)?;
     outcome.draft.write(&folder, args.force).map_err(Failure::bad_input)?;
-    let count = |family| request.points.get(&family).map_or(0, Vec::len);
+    let count = |family| outcome.points.get(&family).copied().unwrap_or(0);
     let families = outcome.draft.families.iter().map(|f| (f.family, f.info.dtypes.clone()));
     let all_reduce = outcome.draft.all_reduce.iter().map(|_| (KernelFamily::AllReduce, Vec::new()));
     let made = Made {

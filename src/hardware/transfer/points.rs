@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::hardware::kernel::{KernelCall, KernelFamily};
 use crate::hardware::latency::kernel_model::axes;
+use crate::hardware::latency::kernel_model::carried::Point;
 use crate::hardware::latency::kernel_model::ensemble::Ensemble;
 use crate::hardware::profile::check;
 use crate::hardware::profile::device::Device;
@@ -22,10 +23,15 @@ pub const MOST: usize = 2000;
 const OTHER_UNIT: f64 = 30.0;
 /// A single point this much slower than carried over is no kernel of this device.
 const MUCH_SLOWER: f64 = 100.0;
-/// A point that far from what all others say, in standard deviations as the others have them, contradicts them ...
-const CONTRADICTION: f64 = 6.0;
-/// ... if it is a factor besides.
-const CONTRADICTION_FACTOR: f64 = 3.0;
+/// A point off by this factor from what all others say of it contradicts them. Real kernels were seen off by 17: an engine
+/// may pick another kernel for one shape.
+const CONTRADICTION: f64 = 30.0;
+/// One off by this factor and so many standard deviations is remarked upon.
+const STANDS_OUT: (f64, f64) = (3.0, 6.0);
+/// Two shapes are neighbours if no axis differs by more than this factor ...
+const NEIGHBOURS: f64 = 1.3;
+/// ... and contradict each other if what they say of the device differs by more than this one.
+const NEIGHBOURS_APART: f64 = 5.0;
 
 /// Points that are refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -65,6 +71,11 @@ pub enum PointsError {
         "{place}: {latency} contradicts the other points, by which it would be some {expected}: measure it again or leave it out"
     )]
     Contradiction { place: Place, latency: Seconds, expected: Seconds },
+    /// Two neighbours against each other.
+    #[error(
+        "{place}: {latency} contradicts {other} ({other_latency}), a shape beside it: what is carried over for the two says {times} times otherwise; measure both again or leave one out"
+    )]
+    Neighbours { place: Place, latency: Seconds, other: Place, other_latency: Seconds, times: String },
 }
 
 fn hint(log_ratio: f64) -> &'static str {
@@ -80,7 +91,7 @@ fn hint(log_ratio: f64) -> &'static str {
 /// Checks the points of one learned family against what was carried over.
 ///
 /// # Errors
-/// The first of [`PointsError`], but for contradictions (see [`contradiction`]).
+/// The first of [`PointsError`], but for contradictions (see [`check_among`]).
 pub fn check(
     family: KernelFamily,
     points: &[LocatedRow],
@@ -155,17 +166,49 @@ fn file_of(points: &[LocatedRow]) -> String {
     points.first().map_or_else(|| "the points".to_string(), |point| point.place.file.clone())
 }
 
-/// The point that is furthest from what all the others say of it, if that is too far: `left_out` has, for each point,
-/// standard deviations and log error.
-pub fn contradiction(points: &[LocatedRow], left_out: &[(f64, f64)]) -> Option<PointsError> {
-    let worst = (0..left_out.len().min(points.len()))
-        .max_by(|a, b| left_out[*a].0.abs().total_cmp(&left_out[*b].0.abs()))?;
-    let (deviations, error) = left_out[worst];
-    let others = left_out.iter().enumerate().filter(|(i, _)| *i != worst).map(|(_, (z, _))| z * z);
-    let usual = (others.sum::<f64>() / (left_out.len() as f64 - 1.0).max(1.0)).sqrt().max(1.0);
-    if deviations.abs() <= CONTRADICTION * usual || error.abs() <= CONTRADICTION_FACTOR.ln() {
-        return None;
+/// Contradictions among points: `strays` are their log errors, `left_out` what remains of each when all others are
+/// believed (standard deviations, log error). Remarks on points that stand out but may be true.
+///
+/// # Errors
+/// [`PointsError::Neighbours`] and [`PointsError::Contradiction`].
+pub fn check_among(
+    points: &[LocatedRow],
+    strays: &[Point],
+    left_out: &[(f64, f64)],
+) -> Result<Vec<String>, PointsError> {
+    for (i, (a, here)) in points.iter().zip(strays).enumerate() {
+        for (b, there) in points.iter().zip(strays).take(i) {
+            let apart = (here.log_ratio - there.log_ratio).abs();
+            if apart > NEIGHBOURS_APART.ln() && neighbours(here, there) {
+                return Err(PointsError::Neighbours {
+                    place: a.place.clone(),
+                    latency: a.row.latency,
+                    other: b.place.clone(),
+                    other_latency: b.row.latency,
+                    times: format!("{:.0}", apart.exp()),
+                });
+            }
+        }
     }
-    let (place, latency) = (points[worst].place.clone(), points[worst].row.latency);
-    Some(PointsError::Contradiction { place, latency, expected: latency * (-error).exp() })
+    let mut remarks = Vec::new();
+    for (point, (deviations, error)) in points.iter().zip(left_out) {
+        let (place, latency) = (point.place.clone(), point.row.latency);
+        let expected = latency * (-error).exp();
+        if error.abs() > CONTRADICTION.ln() {
+            return Err(PointsError::Contradiction { place, latency, expected });
+        }
+        if error.abs() > STANDS_OUT.0.ln() && deviations.abs() > STANDS_OUT.1 {
+            remarks.push(format!(
+                "{place}: {latency} stands out: by the other points it would be some {expected}; kept"
+            ));
+        }
+    }
+    Ok(remarks)
+}
+
+fn neighbours(a: &Point, b: &Point) -> bool {
+    let near = |(x, y): (&u32, &u32)| {
+        (f64::from((*x).max(1)) / f64::from((*y).max(1))).ln().abs() <= NEIGHBOURS.ln()
+    };
+    a.dtype == b.dtype && a.at.iter().zip(&b.at).all(near)
 }

@@ -1,9 +1,10 @@
 //! The whole profile of a device from a relative, a data sheet and points.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::estimate::Source;
 use crate::hardware::kernel::KernelFamily;
+use crate::hardware::latency::kernel_model::axes;
 use crate::hardware::latency::kernel_model::device_model::{LEARNED, ModelError};
 use crate::hardware::latency::kernel_model::ensemble::Ensemble;
 use crate::hardware::latency::kernel_model::fit_file::{FitFile, VERSION};
@@ -82,6 +83,8 @@ pub struct Outcome {
     pub draft: Draft,
     /// Remarks: element types that are absent, rules that are believed less.
     pub remarks: Vec<String>,
+    /// Points that count, by family.
+    pub points: BTreeMap<KernelFamily, usize>,
 }
 
 /// Makes the profile; nothing is written.
@@ -93,23 +96,20 @@ pub fn make(request: &Request<'_>) -> Result<Outcome, TransferError> {
     let constants = Constants::all()?;
     let mut remarks = Vec::new();
     let mut families = Vec::new();
+    let mut counted = BTreeMap::new();
     for family in LEARNED {
         let points = request.points.get(&family).map(Vec::as_slice).unwrap_or_default();
         remarks.extend(remarks_of(relative, family, device));
         match carried(relative, family, device, &constants)? {
-            Some(carried) => families.push(sharpened(request, carried, points)?),
+            Some(carried) => {
+                let (drafted, number) = sharpened(request, carried, points, &mut remarks)?;
+                families.push(drafted);
+                counted.insert(family, number);
+            }
             None => refuse_points(request, family, points)?,
         }
     }
     if families.is_empty() {
-        let list = |types: &mut dyn Iterator<Item = DType>| {
-            types
-                .map(|t| t.to_string())
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         return Err(TransferError::NothingInCommon {
             relative: relative.name.clone(),
             has: list(&mut relative.tables.values().flat_map(|info| info.dtypes.iter().copied())),
@@ -117,6 +117,7 @@ pub fn make(request: &Request<'_>) -> Result<Outcome, TransferError> {
         });
     }
     let all_reduce = all_reduce(request)?;
+    counted.insert(KernelFamily::AllReduce, request.points.get(&KernelFamily::AllReduce).map_or(0, Vec::len));
     let elementwise = relative.tables.get(&KernelFamily::Elementwise);
     let mut info = elementwise.cloned().unwrap_or_else(|| info(relative, KernelFamily::Elementwise, 0));
     info.note = Some(format!("the rule of {}; interval_factor is a judgement", relative.name));
@@ -134,7 +135,16 @@ pub fn make(request: &Request<'_>) -> Result<Outcome, TransferError> {
         all_reduce,
         elementwise: (relative.elementwise, info),
     };
-    Ok(Outcome { draft, remarks })
+    Ok(Outcome { draft, remarks, points: counted })
+}
+
+fn list(types: &mut dyn Iterator<Item = DType>) -> String {
+    let names: BTreeSet<DType> = types.collect();
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn dtype_of(row: &Row) -> Option<DType> {
+    axes::coordinates(&row.call).map(|(_, dtype, _)| dtype)
 }
 
 /// A family carried over without points; none where the relative does not cover it or no element type is shared.
@@ -182,10 +192,23 @@ fn sharpened(
     request: &Request<'_>,
     carried: CarriedFamily,
     points: &[LocatedRow],
-) -> Result<DraftFamily, TransferError> {
+    remarks: &mut Vec<String>,
+) -> Result<(DraftFamily, usize), TransferError> {
     let Request { relative, device, .. } = request;
     let family = carried.family;
     let dtypes: Vec<DType> = carried.fits.iter().map(|fit| fit.dtype).collect();
+    let (kept, other): (Vec<LocatedRow>, Vec<LocatedRow>) =
+        points.iter().cloned().partition(|point| dtype_of(&point.row).is_none_or(|d| dtypes.contains(&d)));
+    if let Some(first) = other.first() {
+        let (file, types) =
+            (&first.place.file, list(&mut other.iter().filter_map(|point| dtype_of(&point.row))));
+        let number = other.len();
+        remarks.push(format!(
+            "{file}: {number} {types} points left out, {types} is not carried over from `{}`",
+            relative.name
+        ));
+    }
+    let points = if kept.is_empty() { points } else { kept.as_slice() };
     let carried = if points.is_empty() {
         carried
     } else {
@@ -196,14 +219,12 @@ fn sharpened(
         let carried = carried.with_points(&strays);
         let sharp: BTreeMap<DType, Ensemble> = carried.ensembles(device);
         let left_out = sharp.values().next().and_then(Ensemble::mapping).map(|mapping| mapping.left_out());
-        if let Some(error) = points::contradiction(points, &left_out.unwrap_or_default()) {
-            return Err(error.into());
-        }
+        remarks.extend(points::check_among(points, &strays, &left_out.unwrap_or_default())?);
         carried
     };
     let fit = FitFile { version: VERSION, family, fits: carried.fits }.to_text()?;
     let info = TableInfo { dtypes, ..info(relative, family, points.len()) };
-    Ok(DraftFamily { family, info, rows: Vec::new(), fit: Some(fit) })
+    Ok((DraftFamily { family, info, rows: Vec::new(), fit: Some(fit) }, points.len()))
 }
 
 /// Provenance of figures that were carried over: the relative's, with what was done to them.
