@@ -7,7 +7,7 @@ use gemm::Parallelism;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::compute::dot::{Number, dots};
+use crate::compute::dot::{products, weighted};
 use crate::compute::exponential::exp;
 use crate::compute::storage::{SizeError, Stored, sized};
 
@@ -275,16 +275,16 @@ pub fn decode(queries: &[f32], caches: &[Cache<'_>], heads: Heads, out: &mut [f3
     let arch = Arch::new();
     let partials: Vec<Vec<Partial>> = tasks
         .par_iter()
-        .map(|&(i, head, from)| {
+        .map_init(Scratch::default, |scratch, &(i, head, from)| {
             let cache = &caches[i];
             let (keys, values) = cache.head(heads, head, from, (from + CHUNK).min(cache.len));
             let q = &queries[i * width + head * group..][..group];
-            match (keys, values) {
-                (Stored::F32(k), Stored::F32(v)) => arch.dispatch(OneToken { q, k, v, d: heads.head_dim }),
-                (Stored::Bf16(k), Stored::Bf16(v)) => arch.dispatch(OneToken { q, k, v, d: heads.head_dim }),
-                // Keys and values of one cache are of one type.
-                _ => Vec::new(),
-            }
+            arch.dispatch(OneToken {
+                q,
+                k: keys.widened(&mut scratch.keys),
+                v: values.widened(&mut scratch.values),
+                d: heads.head_dim,
+            })
         })
         .collect();
     out.fill(0.0);
@@ -312,43 +312,71 @@ fn merge<'a>(parts: impl Iterator<Item = &'a Partial> + Clone, out: &mut [f32]) 
     out.iter_mut().for_each(|o| *o /= sum);
 }
 
-struct OneToken<'a, T> {
+struct OneToken<'a> {
     q: &'a [f32],
-    k: &'a [T],
-    v: &'a [T],
+    k: &'a [f32],
+    v: &'a [f32],
     d: usize,
 }
 
-impl<T: Number> pulp::WithSimd for OneToken<'_, T> {
+impl pulp::WithSimd for OneToken<'_> {
     type Output = Vec<Partial>;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> Vec<Partial> {
-        let Self { q, k, v, d } = self;
-        let scale = 1.0 / (d as f32).sqrt();
-        let (len, group) = (k.len() / d, q.len() / d);
-        let mut scores = vec![0f32; len * group];
-        for (t, key) in k.chunks_exact(d).enumerate() {
-            for (g, q) in q.chunks_exact(d).enumerate() {
-                scores[g * len + t] = dots([q], key)[0] * scale;
-            }
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> Vec<Partial> {
+        let group = self.q.len() / self.d;
+        let mut parts = Vec::with_capacity(group);
+        let mut g = 0;
+        while g + 4 <= group {
+            parts.extend(self.heads::<S, 4>(simd, g));
+            g += 4;
         }
-        let mut parts: Vec<Partial> = scores
-            .chunks_exact_mut(len.max(1))
-            .map(|scores| {
-                let largest = largest(scores);
-                scores.iter_mut().for_each(|s| *s = exp(*s - largest));
-                Partial { largest, sum: scores.iter().sum(), values: vec![0.0; d] }
-            })
-            .collect();
-        for (t, value) in v.chunks_exact(d).enumerate() {
-            for (g, part) in parts.iter_mut().enumerate() {
-                let weight = scores[g * len + t];
-                for (o, v) in part.values.iter_mut().zip(value) {
-                    *o = v.value().mul_add(weight, *o);
-                }
-            }
+        while g < group {
+            parts.extend(self.heads::<S, 1>(simd, g));
+            g += 1;
         }
         parts
+    }
+}
+
+impl OneToken<'_> {
+    /// `T` query heads from `first` on.
+    #[inline(always)]
+    fn heads<S: pulp::Simd, const T: usize>(&self, simd: S, first: usize) -> [Partial; T] {
+        let (d, len) = (self.d, self.k.len() / self.d);
+        let scale = 1.0 / (d as f32).sqrt();
+        let query = |t: usize| &self.q[(first + t) * d..(first + t + 1) * d];
+        let queries: [&[f32]; T] = std::array::from_fn(query);
+        let mut scores = vec![0f32; len * T];
+        let key = |at: usize| &self.k[at * d..(at + 1) * d];
+        let mut at = 0;
+        while at + 4 <= len {
+            let found = products(simd, queries, [key(at), key(at + 1), key(at + 2), key(at + 3)]);
+            for (t, found) in found.iter().enumerate() {
+                for (r, score) in found.iter().enumerate() {
+                    scores[t * len + at + r] = score * scale;
+                }
+            }
+            at += 4;
+        }
+        while at < len {
+            for (t, found) in products(simd, queries, [key(at)]).iter().enumerate() {
+                scores[t * len + at] = found[0] * scale;
+            }
+            at += 1;
+        }
+        let mut sums = [(0f32, 0f32); T];
+        for (scores, sum) in scores.chunks_exact_mut(len.max(1)).zip(&mut sums) {
+            let largest = largest(scores);
+            scores.iter_mut().for_each(|s| *s = exp(*s - largest));
+            *sum = (largest, scores.iter().sum());
+        }
+        let weights: [&[f32]; T] = std::array::from_fn(|t| &scores[t * len..(t + 1) * len]);
+        let mut values = vec![0f32; T * d];
+        weighted(simd, weights, self.v, d, &mut values);
+        std::array::from_fn(|t| {
+            let (largest, sum) = sums[t];
+            Partial { largest, sum, values: values[t * d..(t + 1) * d].to_vec() }
+        })
     }
 }

@@ -7,15 +7,17 @@ use gemm::Parallelism;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::compute::dot::{Number, dots};
+use crate::compute::dot::products;
 use crate::compute::storage::{SizeError, Stored, sized};
 
 /// From so many rows on the packed GEMM is faster than reading the weights row by row.
-const PACKED_FROM: usize = 13;
+const PACKED_FROM: usize = 40;
 /// Rows of bf16 weights that are widened at a time.
 const WIDENED: usize = 256;
 /// Weight rows of one task of the row-by-row kernel.
 const ROWS: usize = 32;
+/// Weight rows and tokens that are multiplied in registers at a time.
+const BLOCK: usize = 4;
 
 /// Sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,7 @@ pub fn linear(x: &[f32], w: Stored<'_>, out: &mut [f32], shape: Shape) -> Result
         return Ok(());
     }
     match w {
-        Stored::F32(w) if m < PACKED_FROM => by_rows(x, w, out, shape),
-        Stored::Bf16(w) if m < PACKED_FROM => by_rows(x, w, out, shape),
+        _ if m < PACKED_FROM => by_rows(x, w, out, shape),
         Stored::F32(w) => {
             let at = Target { out: out.as_mut_ptr(), stride: n };
             packed(x, w, at, shape, Parallelism::Rayon(rayon::current_num_threads()));
@@ -111,44 +112,68 @@ fn widened(x: &[f32], w: &[half::bf16], out: &mut [f32], shape: Shape) {
     });
 }
 
-fn by_rows<T: Number>(x: &[f32], w: &[T], out: &mut [f32], Shape { m, n, k }: Shape) {
+fn by_rows(x: &[f32], w: Stored<'_>, out: &mut [f32], Shape { m, n, k }: Shape) {
     let target = Target { out: out.as_mut_ptr(), stride: n };
     let arch = Arch::new();
-    w.par_chunks(ROWS * k).enumerate().for_each(|(block, rows)| {
-        let target = target.at_column(block * ROWS);
-        arch.dispatch(ByRows { x, rows, target, m, k });
+    (0..n.div_ceil(ROWS)).into_par_iter().for_each_init(Vec::new, |scratch, block| {
+        let first = block * ROWS;
+        let target = target.at_column(first);
+        let last = (first + ROWS).min(n);
+        for at in (first..last).step_by(BLOCK) {
+            let rows = w.part(at * k, (last - at).min(BLOCK) * k).widened(scratch);
+            arch.dispatch(ByRows { x, rows, target: target.at_column(at - first), m, k });
+        }
     });
 }
 
-struct ByRows<'a, T> {
+/// Up to [`BLOCK`] rows of weights against all tokens.
+struct ByRows<'a> {
     x: &'a [f32],
-    rows: &'a [T],
+    rows: &'a [f32],
     target: Target,
     m: usize,
     k: usize,
 }
 
-impl<T: Number> pulp::WithSimd for ByRows<'_, T> {
+impl pulp::WithSimd for ByRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { x, rows, target, m, k } = self;
-        let token = |i: usize| &x[i * k..(i + 1) * k];
-        for (column, row) in rows.chunks_exact(k).enumerate() {
-            let put = |i: usize, value: f32| {
-                // SAFETY: row i < m and this task's columns lie inside the output, and no other task has them.
-                unsafe { *target.out.add(i * target.stride + column) = value };
-            };
-            let mut i = 0;
-            while i + 4 <= m {
-                let sums = dots([token(i), token(i + 1), token(i + 2), token(i + 3)], row);
-                sums.iter().enumerate().for_each(|(j, sum)| put(i + j, *sum));
-                i += 4;
-            }
-            while i < m {
-                put(i, dots([token(i)], row)[0]);
-                i += 1;
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let Self { rows, k, .. } = self;
+        let row = |r: usize| &rows[r * k..(r + 1) * k];
+        match rows.len() / k {
+            4.. => self.tokens(simd, [row(0), row(1), row(2), row(3)]),
+            3 => self.tokens(simd, [row(0), row(1), row(2)]),
+            2 => self.tokens(simd, [row(0), row(1)]),
+            _ => self.tokens(simd, [row(0)]),
+        }
+    }
+}
+
+impl ByRows<'_> {
+    #[inline(always)]
+    fn tokens<S: pulp::Simd, const R: usize>(&self, simd: S, rows: [&[f32]; R]) {
+        let token = |i: usize| &self.x[i * self.k..(i + 1) * self.k];
+        let mut i = 0;
+        while i + 4 <= self.m {
+            self.put(i, products(simd, [token(i), token(i + 1), token(i + 2), token(i + 3)], rows));
+            i += 4;
+        }
+        match self.m - i {
+            3 => self.put(i, products(simd, [token(i), token(i + 1), token(i + 2)], rows)),
+            2 => self.put(i, products(simd, [token(i), token(i + 1)], rows)),
+            1 => self.put(i, products(simd, [token(i)], rows)),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn put<const T: usize, const R: usize>(&self, first: usize, sums: [[f32; R]; T]) {
+        for (t, sums) in sums.iter().enumerate() {
+            for (column, sum) in sums.iter().enumerate() {
+                // SAFETY: row first + t < m and this task's columns lie inside the output, and no other task has them.
+                unsafe { *self.target.out.add((first + t) * self.target.stride + column) = *sum };
             }
         }
     }

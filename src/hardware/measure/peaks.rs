@@ -6,10 +6,10 @@ use rayon::prelude::*;
 use crate::hardware::measure::timing::{self, Timing};
 use crate::units::{BytesPerSecond, FlopsPerSecond};
 
-/// Independent sums of one thread: enough to fill the pipelines of wide vector units.
-const SUMS: usize = 128;
+/// Independent sums of one thread, each a vector register: enough to fill the pipelines.
+const SUMS: usize = 12;
 /// Rounds of one task.
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 200_000;
 
 /// Multiply-adds in registers on all threads: the rate no kernel exceeds.
 pub fn arithmetic() -> FlopsPerSecond {
@@ -23,7 +23,7 @@ pub fn arithmetic() -> FlopsPerSecond {
             .sum();
         std::hint::black_box(sums);
     });
-    FlopsPerSecond(2.0 * (SUMS * ROUNDS * threads) as f64 / best(timing))
+    FlopsPerSecond(2.0 * (SUMS * arch.dispatch(Lanes) * ROUNDS * threads) as f64 / best(timing))
 }
 
 struct MultiplyAdd {
@@ -34,15 +34,27 @@ impl pulp::WithSimd for MultiplyAdd {
     type Output = f32;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> f32 {
-        let mut sums = [self.start; SUMS];
-        for round in 0..ROUNDS {
-            let factor = 0.999 + round as f32 * 1e-9;
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> f32 {
+        let mut sums = [simd.splat_f32s(self.start); SUMS];
+        let factor = simd.splat_f32s(0.999);
+        for _ in 0..ROUNDS {
             for sum in &mut sums {
-                *sum = sum.mul_add(factor, 1e-3);
+                *sum = simd.mul_add_e_f32s(*sum, factor, factor);
             }
         }
-        sums.iter().sum()
+        sums.iter().map(|sum| simd.reduce_sum_f32s(*sum)).sum()
+    }
+}
+
+/// Numbers in one vector register.
+struct Lanes;
+
+impl pulp::WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+        S::F32_LANES
     }
 }
 
