@@ -21,7 +21,7 @@ fn weights() -> [Buffer; 2] {
 
 fn linear_layers(c: &mut Criterion) {
     let weights = weights();
-    for (unit, rows) in [("bytes", [1, 4, 12]), ("flops", [16, 64, 512])] {
+    for (unit, rows) in [("bytes", [1, 4, 12]), ("flops", [16, 128, 1024])] {
         let mut group = c.benchmark_group(format!("linear_{N}x{K}_{unit}"));
         group.sample_size(10);
         for m in rows {

@@ -3,7 +3,6 @@
 //! The cache of a sequence is `[kv_heads, capacity, head_dim]`, keys and values apart. Scores are scaled by
 //! `1 / sqrt(head_dim)`; query head `h` reads KV head `h / (q_heads / kv_heads)`.
 
-use gemm::Parallelism;
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -115,7 +114,6 @@ pub fn prefill(
 
 #[derive(Default)]
 struct Scratch {
-    scores: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
 }
@@ -142,92 +140,69 @@ fn prompt_block(
     cache: Cache<'_>,
     target: Rows,
 ) {
-    let (d, rows) = (heads.head_dim, target.rows);
-    let seen = first + rows;
-    let (keys, values) = cache.head(heads, head / heads.group(), 0, seen);
-    let (keys, values) = (keys.widened(&mut scratch.keys), values.widened(&mut scratch.values));
-    scratch.scores.resize(QUERIES * cache.len, 0.0);
-    let scores = &mut scratch.scores[..rows * seen];
-    let q = &query.values[first * query.stride + head * d..];
-    // SAFETY: q holds `rows` strided rows of d, keys and values seen x d, scores rows x seen; `prefill` checked.
-    unsafe {
-        product(
-            scores.as_mut_ptr(),
-            seen,
-            (q.as_ptr(), 1, query.stride),
-            (keys.as_ptr(), d, 1),
-            (rows, seen, d),
-        );
-    }
-    let scale = 1.0 / (d as f32).sqrt();
-    Arch::new().dispatch(Softmax { scores, seen, first, scale });
-    // SAFETY: as above; the output block has `rows` rows and this head's d columns.
-    unsafe {
-        let out = target.out.add(head * d);
-        product(out, target.stride, (scores.as_ptr(), 1, seen), (values.as_ptr(), 1, d), (rows, d, seen));
-    }
+    let (keys, values) = cache.head(heads, head / heads.group(), 0, first + target.rows);
+    let block = PromptBlock {
+        d: heads.head_dim,
+        first,
+        rows: target.rows,
+        query,
+        head,
+        keys: keys.widened(&mut scratch.keys),
+        values: values.widened(&mut scratch.values),
+        target,
+    };
+    Arch::new().dispatch(block);
 }
 
-/// `dst[m,n] = lhs[m,k] rhs[k,n]` on this thread; operands as `(pointer, column stride, row stride)`.
-unsafe fn product(
-    dst: *mut f32,
-    stride: usize,
-    lhs: (*const f32, usize, usize),
-    rhs: (*const f32, usize, usize),
-    (m, n, k): (usize, usize, usize),
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst,
-            1,
-            stride as isize,
-            false,
-            lhs.0,
-            lhs.1 as isize,
-            lhs.2 as isize,
-            rhs.0,
-            rhs.1 as isize,
-            rhs.2 as isize,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
-}
-
-/// Causal softmax of rows of scores in place; row `i` sees `first + i + 1` tokens.
-struct Softmax<'a> {
-    scores: &'a mut [f32],
-    seen: usize,
+/// One head's queries of a block of tokens against all tokens up to each.
+struct PromptBlock<'a> {
+    d: usize,
+    /// Position of the first token.
     first: usize,
-    scale: f32,
+    rows: usize,
+    query: Queries<'a>,
+    head: usize,
+    keys: &'a [f32],
+    values: &'a [f32],
+    target: Rows,
 }
 
-impl pulp::WithSimd for Softmax<'_> {
+impl pulp::WithSimd for PromptBlock<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        for (i, row) in self.scores.chunks_exact_mut(self.seen).enumerate() {
-            let (visible, hidden) = row.split_at_mut(self.first + i + 1);
-            let largest = largest(visible) * self.scale;
-            let mut sums = [0f32; 16];
-            for part in visible.chunks_mut(16) {
-                for (x, sum) in part.iter_mut().zip(&mut sums) {
-                    *x = exp(x.mul_add(self.scale, -largest));
-                    *sum += *x;
-                }
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let mut at = 0;
+        while at + 4 <= self.rows {
+            self.tokens::<S, 4>(simd, at);
+            at += 4;
+        }
+        while at < self.rows {
+            self.tokens::<S, 1>(simd, at);
+            at += 1;
+        }
+    }
+}
+
+impl PromptBlock<'_> {
+    /// `T` tokens of the block from `at` on.
+    #[inline(always)]
+    fn tokens<S: pulp::Simd, const T: usize>(&self, simd: S, at: usize) {
+        let d = self.d;
+        let seen = self.first + at + T;
+        let query =
+            |t: usize| &self.query.values[(self.first + at + t) * self.query.stride + self.head * d..][..d];
+        let visible = |t: usize| self.first + at + t + 1;
+        let (keys, values) = (&self.keys[..seen * d], &self.values[..seen * d]);
+        let found = attend(simd, std::array::from_fn::<_, T, _>(query), keys, values, visible);
+        for (t, part) in found.iter().enumerate() {
+            let inverse = 1.0 / part.sum;
+            for (i, value) in part.values.iter().enumerate() {
+                // SAFETY: row at + t of this task's block, columns of its own head.
+                unsafe {
+                    *self.target.out.add((at + t) * self.target.stride + self.head * d + i) = value * inverse
+                };
             }
-            let inverse = 1.0 / sums.iter().sum::<f32>();
-            visible.iter_mut().for_each(|x| *x *= inverse);
-            hidden.fill(0.0);
         }
     }
 }
@@ -343,40 +318,61 @@ impl OneToken<'_> {
     /// `T` query heads from `first` on.
     #[inline(always)]
     fn heads<S: pulp::Simd, const T: usize>(&self, simd: S, first: usize) -> [Partial; T] {
-        let (d, len) = (self.d, self.k.len() / self.d);
-        let scale = 1.0 / (d as f32).sqrt();
-        let query = |t: usize| &self.q[(first + t) * d..(first + t + 1) * d];
-        let queries: [&[f32]; T] = std::array::from_fn(query);
-        let mut scores = vec![0f32; len * T];
-        let key = |at: usize| &self.k[at * d..(at + 1) * d];
-        let mut at = 0;
-        while at + 4 <= len {
-            let found = products(simd, queries, [key(at), key(at + 1), key(at + 2), key(at + 3)]);
-            for (t, found) in found.iter().enumerate() {
-                for (r, score) in found.iter().enumerate() {
-                    scores[t * len + at + r] = score * scale;
-                }
-            }
-            at += 4;
-        }
-        while at < len {
-            for (t, found) in products(simd, queries, [key(at)]).iter().enumerate() {
-                scores[t * len + at] = found[0] * scale;
-            }
-            at += 1;
-        }
-        let mut sums = [(0f32, 0f32); T];
-        for (scores, sum) in scores.chunks_exact_mut(len.max(1)).zip(&mut sums) {
-            let largest = largest(scores);
-            scores.iter_mut().for_each(|s| *s = exp(*s - largest));
-            *sum = (largest, scores.iter().sum());
-        }
-        let weights: [&[f32]; T] = std::array::from_fn(|t| &scores[t * len..(t + 1) * len]);
-        let mut values = vec![0f32; T * d];
-        weighted(simd, weights, self.v, d, &mut values);
-        std::array::from_fn(|t| {
-            let (largest, sum) = sums[t];
-            Partial { largest, sum, values: values[t * d..(t + 1) * d].to_vec() }
-        })
+        let len = self.k.len() / self.d;
+        let query = |t: usize| &self.q[(first + t) * self.d..(first + t + 1) * self.d];
+        attend(simd, std::array::from_fn(query), self.k, self.v, |_| len)
     }
+}
+
+/// `T` queries against the same keys and values, of which query `t` sees the first `visible(t)`.
+#[inline(always)]
+fn attend<S: pulp::Simd, const T: usize>(
+    simd: S,
+    queries: [&[f32]; T],
+    keys: &[f32],
+    values: &[f32],
+    visible: impl Fn(usize) -> usize,
+) -> [Partial; T] {
+    let d = queries.first().map_or(1, |q| q.len()).max(1);
+    let len = keys.len() / d;
+    let scale = 1.0 / (d as f32).sqrt();
+    let mut scores = vec![0f32; len * T];
+    let key = |at: usize| &keys[at * d..(at + 1) * d];
+    let mut at = 0;
+    while at + 4 <= len {
+        let found = products(simd, queries, [key(at), key(at + 1), key(at + 2), key(at + 3)]);
+        for (t, found) in found.iter().enumerate() {
+            for (r, score) in found.iter().enumerate() {
+                scores[t * len + at + r] = score * scale;
+            }
+        }
+        at += 4;
+    }
+    while at < len {
+        for (t, found) in products(simd, queries, [key(at)]).iter().enumerate() {
+            scores[t * len + at] = found[0] * scale;
+        }
+        at += 1;
+    }
+    let mut sums = [(0f32, 0f32); T];
+    for (t, (scores, sum)) in scores.chunks_exact_mut(len.max(1)).zip(&mut sums).enumerate() {
+        let (seen, unseen) = scores.split_at_mut(visible(t).min(len));
+        let largest = largest(seen);
+        let mut lanes = [0f32; 16];
+        for part in seen.chunks_mut(16) {
+            for (score, lane) in part.iter_mut().zip(&mut lanes) {
+                *score = exp(*score - largest);
+                *lane += *score;
+            }
+        }
+        unseen.fill(0.0);
+        *sum = (largest, lanes.iter().sum());
+    }
+    let weights: [&[f32]; T] = std::array::from_fn(|t| &scores[t * len..(t + 1) * len]);
+    let mut weighed = vec![0f32; T * d];
+    weighted(simd, weights, values, d, &mut weighed);
+    std::array::from_fn(|t| {
+        let (largest, sum) = sums[t];
+        Partial { largest, sum, values: weighed[t * d..(t + 1) * d].to_vec() }
+    })
 }

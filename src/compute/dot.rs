@@ -2,7 +2,10 @@
 
 #![allow(clippy::needless_range_loop, reason = "fixed ranges over arrays unroll into registers")]
 
+use half::bf16;
 use pulp::Simd;
+
+use crate::compute::storage::widen;
 
 /// `out[t][r] = x[t] · w[r]` for `T` vectors and `R` rows of one length (longer ones are cut to the shortest).
 #[inline(always)]
@@ -37,8 +40,8 @@ pub(super) fn products<S: Simd, const T: usize, const R: usize>(
     out
 }
 
-/// `out[t] = sum over rows of weight[t][row] * v[row]` for `T` vectors; `v` is `rows x d`, every weight has as many
-/// numbers as there are rows.
+/// `out[t] = sum over rows of weight[t][row] * v[row]` for `T` vectors of `d` numbers; `v` is `rows x d`, every weight
+/// has at least as many numbers as there are rows.
 #[inline(always)]
 pub(super) fn weighted<S: Simd, const T: usize>(
     simd: S,
@@ -47,33 +50,70 @@ pub(super) fn weighted<S: Simd, const T: usize>(
     d: usize,
     out: &mut [f32],
 ) {
-    /// Vectors of a row that are summed at a time.
-    const COLUMNS: usize = 4;
-    let rows = weight.iter().map(|w| w.len()).min().unwrap_or(0).min(v.len() / d.max(1));
-    let lanes = S::F32_LANES;
-    let wide = lanes * COLUMNS;
     let mut at = 0;
-    while at + wide <= d {
-        let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; T];
-        for row in 0..rows {
-            let (values, _) = S::as_simd_f32s(&v[row * d + at..row * d + at + wide]);
-            for t in 0..T {
-                let factor = simd.splat_f32s(weight[t][row]);
-                for c in 0..COLUMNS {
-                    sums[t][c] = simd.mul_add_e_f32s(factor, values[c], sums[t][c]);
-                }
-            }
-        }
-        for t in 0..T {
-            let (target, _) = S::as_mut_simd_f32s(&mut out[t * d + at..t * d + at + wide]);
-            target.copy_from_slice(&sums[t]);
-        }
-        at += wide;
+    while at + 4 * S::F32_LANES <= d {
+        columns::<S, T, 4>(simd, weight, v, (d, at), out);
+        at += 4 * S::F32_LANES;
+    }
+    while at + S::F32_LANES <= d {
+        columns::<S, T, 1>(simd, weight, v, (d, at), out);
+        at += S::F32_LANES;
     }
     for column in at..d {
         for t in 0..T {
-            let sum: f32 = (0..rows).map(|row| weight[t][row] * v[row * d + column]).sum();
-            out[t * d + column] = sum;
+            let rows = v.chunks_exact(d).zip(weight[t]);
+            out[t * d + column] = rows.map(|(row, w)| w * row[column]).sum();
         }
+    }
+}
+
+/// `C` vectors of columns from `at` on.
+#[inline(always)]
+fn columns<S: Simd, const T: usize, const C: usize>(
+    simd: S,
+    weight: [&[f32]; T],
+    v: &[f32],
+    (d, at): (usize, usize),
+    out: &mut [f32],
+) {
+    let width = C * S::F32_LANES;
+    let mut sums = [[simd.splat_f32s(0.0); C]; T];
+    for (row, values) in v.chunks_exact(d).enumerate() {
+        let (values, _) = S::as_simd_f32s(&values[at..at + width]);
+        for t in 0..T {
+            let factor = simd.splat_f32s(weight[t][row]);
+            for c in 0..C {
+                sums[t][c] = simd.mul_add_e_f32s(factor, values[c], sums[t][c]);
+            }
+        }
+    }
+    for t in 0..T {
+        let (target, _) = S::as_mut_simd_f32s(&mut out[t * d + at..t * d + at + width]);
+        target.copy_from_slice(&sums[t]);
+    }
+}
+
+/// `x · row` of a row stored in bf16.
+pub(super) struct Widened<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) row: &'a [bf16],
+}
+
+impl pulp::WithSimd for Widened<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        /// Partial sums: four registers of the widest vectors.
+        const LANES: usize = 64;
+        let mut sums = [0f32; LANES];
+        let (x, row) = (self.x.chunks_exact(LANES), self.row.chunks_exact(LANES));
+        let rest: f32 = x.remainder().iter().zip(row.remainder()).map(|(x, w)| x * widen(*w)).sum();
+        for (x, row) in x.zip(row) {
+            for ((sum, x), w) in sums.iter_mut().zip(x).zip(row) {
+                *sum = x.mul_add(widen(*w), *sum);
+            }
+        }
+        sums.iter().sum::<f32>() + rest
     }
 }

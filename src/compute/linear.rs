@@ -1,23 +1,21 @@
 //! `out[m,n] = x[m,k] w[n,k]^T`: the linear layer as checkpoints store it.
 //!
-//! Few rows are read row by row at the speed of memory; many go through the packed GEMM of the `gemm` crate, bf16
-//! weights widened block by block.
+//! Weights are read where they lie, bf16 widened four rows at a time; four rows meet four tokens in registers. Nothing
+//! is packed, so that one kernel serves a single token at the speed of memory and a thousand at that of arithmetic.
 
-use gemm::Parallelism;
+use half::bf16;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::compute::dot::products;
+use crate::compute::dot::{Widened, products};
 use crate::compute::storage::{SizeError, Stored, sized};
 
-/// From so many rows on the packed GEMM is faster than reading the weights row by row.
-const PACKED_FROM: usize = 40;
-/// Rows of bf16 weights that are widened at a time.
-const WIDENED: usize = 256;
-/// Weight rows of one task of the row-by-row kernel.
+/// Weight rows of one task.
 const ROWS: usize = 32;
 /// Weight rows and tokens that are multiplied in registers at a time.
 const BLOCK: usize = 4;
+/// Numbers of the tokens that all weights are run past at a time: what a core's own cache holds.
+const CACHED: usize = 1 << 18;
 
 /// Sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +41,13 @@ pub fn linear(x: &[f32], w: Stored<'_>, out: &mut [f32], shape: Shape) -> Result
         out.fill(0.0);
         return Ok(());
     }
-    match w {
-        _ if m < PACKED_FROM => by_rows(x, w, out, shape),
-        Stored::F32(w) => {
-            let at = Target { out: out.as_mut_ptr(), stride: n };
-            packed(x, w, at, shape, Parallelism::Rayon(rayon::current_num_threads()));
-        }
-        Stored::Bf16(w) => widened(x, w, out, shape),
+    if let (1, Stored::Bf16(w)) = (m, w) {
+        one_token(x, w, out, k);
+        return Ok(());
+    }
+    let tokens = (CACHED / k).max(8 * BLOCK);
+    for (x, out) in x.chunks(tokens * k).zip(out.chunks_mut(tokens * n)) {
+        by_rows(x, w, out, Shape { m: x.len() / k, n, k });
     }
     Ok(())
 }
@@ -62,7 +60,7 @@ struct Target {
     stride: usize,
 }
 
-// SAFETY: tasks write disjoint columns of the output (see `widened`).
+// SAFETY: tasks write disjoint columns of the output (see `by_rows`).
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
@@ -75,43 +73,6 @@ impl Target {
     }
 }
 
-fn packed(x: &[f32], w: &[f32], target: Target, Shape { m, n, k }: Shape, threads: Parallelism) {
-    // SAFETY: `linear` has checked that x, w and the output hold m x k, n x k and m x n numbers.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            target.out,
-            1,
-            target.stride as isize,
-            false,
-            x.as_ptr(),
-            1,
-            k as isize,
-            w.as_ptr(),
-            k as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            threads,
-        );
-    }
-}
-
-fn widened(x: &[f32], w: &[half::bf16], out: &mut [f32], shape: Shape) {
-    let Shape { m, n, k } = shape;
-    let target = Target { out: out.as_mut_ptr(), stride: n };
-    w.par_chunks(WIDENED * k).enumerate().for_each_init(Vec::new, |scratch, (block, rows)| {
-        let block_shape = Shape { m, n: rows.len() / k, k };
-        let rows = Stored::Bf16(rows).widened(scratch);
-        packed(x, rows, target.at_column(block * WIDENED), block_shape, Parallelism::None);
-    });
-}
-
 fn by_rows(x: &[f32], w: Stored<'_>, out: &mut [f32], Shape { m, n, k }: Shape) {
     let target = Target { out: out.as_mut_ptr(), stride: n };
     let arch = Arch::new();
@@ -122,6 +83,16 @@ fn by_rows(x: &[f32], w: Stored<'_>, out: &mut [f32], Shape { m, n, k }: Shape) 
         for at in (first..last).step_by(BLOCK) {
             let rows = w.part(at * k, (last - at).min(BLOCK) * k).widened(scratch);
             arch.dispatch(ByRows { x, rows, target: target.at_column(at - first), m, k });
+        }
+    });
+}
+
+/// One token against bf16 weights: each is used once, so that widening them in place of storing them widened pays.
+fn one_token(x: &[f32], w: &[bf16], out: &mut [f32], k: usize) {
+    let arch = Arch::new();
+    out.par_chunks_mut(ROWS).zip(w.par_chunks(ROWS * k)).for_each(|(out, rows)| {
+        for (out, row) in out.iter_mut().zip(rows.chunks_exact(k)) {
+            *out = arch.dispatch(Widened { x, row });
         }
     });
 }

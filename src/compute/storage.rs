@@ -94,7 +94,7 @@ impl pulp::WithSimd for Widen<'_> {
 
 /// One bf16 as f32, exact.
 #[inline(always)]
-fn widen(x: bf16) -> f32 {
+pub(super) fn widen(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 

@@ -1,5 +1,7 @@
 //! A profile of what was measured: facts of the machine, tables, fits and their errors.
 
+use std::collections::BTreeMap;
+
 use crate::estimate::Source;
 use crate::hardware::kernel::KernelFamily;
 use crate::hardware::latency::kernel_model::evaluation;
@@ -35,8 +37,8 @@ pub fn device(host: &Host, facts: &Facts) -> Device {
         hbm_bandwidth: facts.reading,
         l2: host.last_level_cache,
         cores: host.threads as u64,
-        // One register block of the GEMM.
-        tile: Tile { m: 16, n: 16, k: 16 },
+        // What one core multiplies in registers at a time.
+        tile: Tile { m: 4, n: 4, k: 16 },
         interconnect: facts.copying,
         granularity: Granularity { hidden: 64, ffn: 64 },
     }
@@ -108,13 +110,13 @@ pub fn draft(parts: &Parts<'_>) -> Result<Draft, String> {
         ),
         device,
         device_source: format!(
-            "measured by archplan {version}: multiply-adds in registers (peak_tflops; arithmetic is f32 for every type), reading (hbm_gbps) and copying (interconnect_gbps: processes exchange through memory) {}; memory and cache as Linux states them; tile is a register block of the GEMM",
+            "measured by archplan {version}: multiply-adds in registers (peak_tflops; arithmetic is f32 for every type), reading (hbm_gbps) and copying (interconnect_gbps: processes exchange through memory) {}; memory and cache as Linux states them; tile is what a core multiplies in registers",
             "of memory beyond the caches"
         ),
         stack: Stack {
             engine: "none".to_string(),
             engine_version: version.to_string(),
-            libraries: [("gemm".to_string(), "0.19".to_string())].into_iter().collect(),
+            libraries: BTreeMap::new(),
         },
         families,
         all_reduce: None,
