@@ -8,6 +8,7 @@ use archplan::estimate::Source;
 use archplan::hardware::kernel::KernelFamily;
 use archplan::hardware::latency::cost::KernelCosts;
 use archplan::hardware::latency::kernel_model::device_model::KernelModel;
+use archplan::hardware::measure::sentinel::Sentinel;
 use archplan::hardware::measure::verify::{self, Range};
 use archplan::hardware::profile::{HardwareProfile, check};
 use archplan::units::{Bytes, DType};
@@ -95,7 +96,7 @@ fn stacks_of_unmeasured_widths_are_predicted_and_run() {
     assert_eq!(stacks, verify::draw(&profile, &range).unwrap());
     let model = KernelModel::open(&profile, &TYPES, &TYPES).unwrap();
     for stack in &stacks {
-        for trial in verify::run(stack, &model).unwrap() {
+        for trial in verify::run(stack, &model, &mut Sentinel::default()).unwrap() {
             let (predicted, measured) = (trial.predicted.value, trial.measured.median.0);
             assert!(predicted > 0.0 && measured > 0.0);
             let total: f64 = trial.cost.lines.iter().map(|line| line.latency.0).sum();

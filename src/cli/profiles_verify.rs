@@ -8,6 +8,7 @@ use archplan::hardware::latency::kernel_model::device_model::KernelModel;
 use archplan::hardware::latency::lowering::Phase;
 use archplan::hardware::latency::percent_errors::PercentErrors;
 use archplan::hardware::measure::host::Host;
+use archplan::hardware::measure::sentinel::Sentinel;
 use archplan::hardware::measure::verify::{self, Range, Trial};
 use archplan::hardware::profile::HardwareProfile;
 use archplan::units::{self, Bytes, DType};
@@ -123,10 +124,11 @@ fn trials(args: &Args, profile: &HardwareProfile) -> Result<Vec<Line>, Failure> 
     if stacks.len() < args.stacks {
         log::warn!("only {} of {} stacks of unmeasured widths fit the bounds", stacks.len(), args.stacks);
     }
+    let mut sentinel = Sentinel::default();
     let steps = Steps::new(stacks.len() as u64);
     let mut lines = Vec::new();
     for (i, stack) in stacks.iter().enumerate() {
-        let trials = verify::run(stack, &costs).map_err(Failure::failed)?;
+        let trials = verify::run(stack, &costs, &mut sentinel).map_err(Failure::failed)?;
         let mine: Vec<Line> = trials.iter().map(line).collect();
         let errors: Vec<_> = mine.iter().map(|l| format!("{} {:+.1} %", l.phase, l.error_percent)).collect();
         steps.say(&format!("stack {} of {}: {}", i + 1, stacks.len(), errors.join(", ")));

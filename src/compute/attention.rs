@@ -13,7 +13,7 @@ use crate::compute::storage::{SizeError, Stored, sized};
 /// Query tokens of one task of the prompt kernel.
 const QUERIES: usize = 64;
 /// Cached tokens of one task of the one-token kernel; a constant, so that threads do not change the order of sums.
-const CHUNK: usize = 512;
+const CHUNK: usize = 128;
 
 /// Heads of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,9 +306,11 @@ impl pulp::WithSimd for OneToken<'_> {
             parts.extend(self.heads::<S, 4>(simd, g));
             g += 4;
         }
-        while g < group {
-            parts.extend(self.heads::<S, 1>(simd, g));
-            g += 1;
+        match group - g {
+            3 => parts.extend(self.heads::<S, 3>(simd, g)),
+            2 => parts.extend(self.heads::<S, 2>(simd, g)),
+            1 => parts.extend(self.heads::<S, 1>(simd, g)),
+            _ => {}
         }
         parts
     }

@@ -26,7 +26,7 @@ pub struct Domain {
 /// Longest single call at the peak rate, in seconds: five repeats of it and more must fit into a budget of minutes.
 const LONGEST: f64 = 0.15;
 /// Narrowest matrix.
-const NARROWEST: u64 = 64;
+const NARROWEST: u64 = 128;
 /// Head sizes of current models.
 const HEAD_DIMS: [u64; 4] = [64, 96, 128, 256];
 
@@ -50,8 +50,8 @@ impl Domain {
         match family {
             KernelFamily::Gemm => {
                 for m in [1, 16, 256, self.tokens] {
-                    for n in [NARROWEST * 4, self.width / 8, self.width * 2] {
-                        for k in [NARROWEST * 4, self.width / 8, self.width] {
+                    for n in [NARROWEST * 2, self.width / 8, self.width * 2] {
+                        for k in [NARROWEST * 2, self.width / 8, self.width] {
                             calls.push(KernelCall::Gemm { m, n, k, dtype });
                         }
                     }

@@ -13,6 +13,7 @@ pub mod elementwise;
 pub mod host;
 pub mod journal;
 pub mod peaks;
+pub mod sentinel;
 pub mod session;
 pub mod timing;
 pub mod verify;

@@ -17,16 +17,19 @@ use crate::hardware::latency::kernel_model::skeleton::{self, Skeleton};
 use crate::hardware::measure::bench::{Bench, BenchError};
 use crate::hardware::measure::domain::Domain;
 use crate::hardware::measure::journal::{Journal, JournalError};
+use crate::hardware::measure::sentinel::Sentinel;
 use crate::hardware::profile::device::Device;
 use crate::hardware::profile::table::Row;
 use crate::units::DType;
 
 /// Calls measured between two looks at the model.
 const BATCH: usize = 8;
+/// Fewest rows of which the error is believed: on a coarse grid alone it can be small by luck.
+const ENOUGH: usize = 64;
 /// Calls a batch is chosen from.
 const POOL: usize = 240;
 /// A call is worth the less the longer it takes, by this power of its time.
-const THRIFT: f64 = 0.2;
+const THRIFT: f64 = 0.1;
 
 /// What a session is asked for.
 #[derive(Clone, Debug)]
@@ -112,6 +115,7 @@ pub fn run(
     tell: &mut dyn FnMut(&Standing),
 ) -> Result<Vec<Measured>, SessionError> {
     let start = Instant::now();
+    let mut sentinel = Sentinel::default();
     let mut tables: Vec<Table> = request.tables.iter().map(|of| Table::new(*of, request, known)).collect();
     let left = |start: Instant| start.elapsed() < request.budget;
     while left(start) {
@@ -121,7 +125,7 @@ pub fn run(
             break;
         }
         for call in table.next(request, device) {
-            let timing = bench.time(&call)?;
+            let timing = sentinel.steadily(|| bench.time(&call))?;
             table.rows.push(journal.add(&call, &timing)?);
             if !left(start) {
                 break;
@@ -152,7 +156,7 @@ impl Table {
         let weight = if self.family == KernelFamily::Gemm { 2.0 } else { 1.0 };
         match &self.model {
             _ if self.rows.len() >= MOST => 0.0,
-            Some(model) if self.waiting.is_empty() && model.error <= target => 0.0,
+            Some(model) if self.rows.len() >= ENOUGH && model.error <= target => 0.0,
             Some(model) if self.waiting.is_empty() => model.error * weight / (self.rows.len() as f64).sqrt(),
             _ => 10.0 + weight - self.rows.len() as f64 * 1e-3,
         }

@@ -12,6 +12,7 @@ use crate::hardware::kernel::{KernelCall, KernelFamily};
 use crate::hardware::latency::cost::KernelCosts;
 use crate::hardware::latency::forward::{self, PassCost, PriceError};
 use crate::hardware::latency::lowering::Phase;
+use crate::hardware::measure::sentinel::Sentinel;
 use crate::hardware::measure::timing::{self, Timing};
 use crate::hardware::profile::HardwareProfile;
 use crate::hardware::profile::error::ProfileError;
@@ -159,7 +160,11 @@ fn one(rng: &mut ChaCha8Rng, range: &Range, dtype: DType) -> Stack {
 ///
 /// # Errors
 /// See [`VerifyError`].
-pub fn run(stack: &Stack, costs: &dyn KernelCosts) -> Result<[Trial; 2], VerifyError> {
+pub fn run(
+    stack: &Stack,
+    costs: &dyn KernelCosts,
+    sentinel: &mut Sentinel,
+) -> Result<[Trial; 2], VerifyError> {
     let Stack { shape, dtype, kv_dtype, prompt, batch, kv_len } = *stack;
     let spec = spec(&shape)?;
     let deployment = Deployment { engine: "none".to_string(), tp: 1, dtype, kv_dtype };
@@ -167,20 +172,22 @@ pub fn run(stack: &Stack, costs: &dyn KernelCosts) -> Result<[Trial; 2], VerifyE
     let prefill = Phase::Prefill { batch: 1, tokens: prompt };
     let decode = Phase::Decode { batch, kv_len };
     let (prefill_cost, decode_cost) = (price(prefill)?, price(decode)?);
-    let mut done = Ok(());
     let mut time = |sequences: u64, new: u64, cached: u64| {
         let capacity = (cached + new) as usize;
         let mut decoder = Decoder::random(shape, dtype, kv_dtype, sequences as usize, capacity, 1);
         let tokens: Vec<u32> = (0..sequences * new).map(|i| i as u32 * 31).collect();
-        timing::time(|_| {
-            decoder.set_cached(cached as usize);
-            if let Err(e) = decoder.forward(&tokens) {
-                done = Err(e);
-            }
+        sentinel.steadily(|| {
+            let mut done = Ok(());
+            let timing = timing::time(|_| {
+                decoder.set_cached(cached as usize);
+                if let Err(e) = decoder.forward(&tokens) {
+                    done = Err(e);
+                }
+            });
+            done.map(|()| timing)
         })
     };
-    let (prefill_time, decode_time) = (time(1, prompt, 0), time(batch, 1, kv_len - 1));
-    done?;
+    let (prefill_time, decode_time) = (time(1, prompt, 0)?, time(batch, 1, kv_len - 1)?);
     let trial = |phase, cost: PassCost, measured| Trial {
         stack: *stack,
         phase,

@@ -9,6 +9,7 @@ use argmin::core::{CostFunction, Executor, State};
 use argmin::solver::neldermead::NelderMead;
 use serde::{Deserialize, Serialize};
 
+use crate::hardware::kernel::KernelFamily;
 use crate::hardware::latency::cost::Z90;
 use crate::hardware::latency::kernel_model::axes;
 use crate::hardware::latency::kernel_model::cholesky::Factor;
@@ -26,7 +27,8 @@ const FITTED: usize = 200;
 /// Parameters of the surface.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kriging {
-    /// Octaves of each axis over which the surface forgets.
+    /// Octaves over which the surface forgets: along m, n, k of a GEMM; of attention along sequences x heads (query
+    /// heads of a prompt, KV heads of one token), length, query heads per KV head, head size, sequences.
     pub lengths: Vec<f64>,
     /// Standard deviation of `ln(t / skeleton)`.
     pub signal: f64,
@@ -41,6 +43,7 @@ pub struct Kriging {
 /// The surface given its rows.
 #[derive(Clone, Debug)]
 pub struct Surface {
+    family: KernelFamily,
     kriging: Kriging,
     points: Vec<Vec<f64>>,
     factor: Factor,
@@ -48,8 +51,18 @@ pub struct Surface {
     weights: Vec<f64>,
 }
 
-fn point(x: &Coordinates, axes: usize) -> Vec<f64> {
-    x.iter().take(axes).map(|v| f64::from((*v).max(1)).log2()).collect()
+/// Where a call lies: logarithms of its dimensions. Attention is split over sequences and heads alike, so that their
+/// product stands for both, beside the group size and what is left of the batch.
+fn point(family: KernelFamily, x: &Coordinates) -> Vec<f64> {
+    let log = x.map(|v| f64::from(v.max(1)).log2());
+    let [batch, length, q_heads, kv_heads, head_dim] = log;
+    match family {
+        KernelFamily::AttentionPrefill => {
+            vec![batch + q_heads, length, q_heads - kv_heads, head_dim, batch]
+        }
+        KernelFamily::AttentionDecode => vec![batch + kv_heads, length, q_heads - kv_heads, head_dim, batch],
+        _ => log.iter().take(axes::names(family).len()).copied().collect(),
+    }
 }
 
 fn targets(rows: &Rows, skeleton: &[f64]) -> Vec<f64> {
@@ -77,7 +90,7 @@ impl Kriging {
         let chosen: Vec<usize> = (0..step).flat_map(|from| (from..n).step_by(step)).take(FITTED).collect();
         let spread = stated(rows);
         let evidence = Evidence {
-            points: chosen.iter().map(|&i| point(&rows.coordinates[i], axes)).collect(),
+            points: chosen.iter().map(|&i| point(rows.family, &rows.coordinates[i])).collect(),
             residuals: chosen.iter().map(|&i| y[i] - mean).collect(),
             stated: chosen.iter().map(|&i| spread[i]).collect(),
         };
@@ -118,11 +131,11 @@ impl Kriging {
 
     /// The surface through `rows`.
     pub fn surface(&self, rows: &Rows, skeleton: &[f64]) -> Option<Surface> {
-        let points: Vec<Vec<f64>> = rows.coordinates.iter().map(|x| point(x, self.lengths.len())).collect();
+        let points: Vec<Vec<f64>> = rows.coordinates.iter().map(|x| point(rows.family, x)).collect();
         let factor = self.factor(&points, &stated(rows))?;
         let residuals: Vec<f64> = targets(rows, skeleton).iter().map(|y| y - self.mean).collect();
         let weights = factor.solve(&residuals);
-        Some(Surface { kriging: self.clone(), points, factor, weights })
+        Some(Surface { family: rows.family, kriging: self.clone(), points, factor, weights })
     }
 
     /// A parameter is no usable number, or there are not as many lengths as axes.
@@ -143,7 +156,7 @@ impl Surface {
 
     /// `ln(t / skeleton)` and its log sigma at a call.
     pub fn at(&self, x: &Coordinates) -> (f64, f64) {
-        let at = point(x, self.kriging.lengths.len());
+        let at = point(self.family, x);
         let k: Vec<f64> = self.points.iter().map(|p| self.kriging.covariance(p, &at)).collect();
         let mean: f64 = k.iter().zip(&self.weights).map(|(a, b)| a * b).sum();
         (self.kriging.mean + mean, self.sigma(&k))
@@ -158,7 +171,7 @@ impl Surface {
 
     /// Takes a call into account that is going to be measured: the surface becomes surer there, its mean stays.
     pub fn anticipate(&mut self, x: &Coordinates) {
-        let at = point(x, self.kriging.lengths.len());
+        let at = point(self.family, x);
         let k: Vec<f64> = self.points.iter().map(|p| self.kriging.covariance(p, &at)).collect();
         self.factor.push(&k, self.kriging.signal.powi(2) + self.kriging.noise.powi(2));
         self.points.push(at);
@@ -168,11 +181,11 @@ impl Surface {
     /// Mean log sigma, the noise of a measurement aside, that these rows would leave at `calls`: how good a design of
     /// measurements is, before any is made. `None` where two rows are the same.
     pub fn design_sigma(&self, rows: &[Coordinates], calls: &[Coordinates]) -> Option<f64> {
-        let (kriging, axes) = (&self.kriging, self.kriging.lengths.len());
-        let points: Vec<Vec<f64>> = rows.iter().map(|x| point(x, axes)).collect();
+        let kriging = &self.kriging;
+        let points: Vec<Vec<f64>> = rows.iter().map(|x| point(self.family, x)).collect();
         let factor = kriging.factor(&points, &vec![0.0; points.len()])?;
         let sigma = |x: &Coordinates| {
-            let at = point(x, axes);
+            let at = point(self.family, x);
             let k: Vec<f64> = points.iter().map(|p| kriging.covariance(p, &at)).collect();
             let explained: f64 = factor.forward(&k).iter().map(|x| x * x).sum();
             (kriging.signal.powi(2) - explained).max(0.0).sqrt() * kriging.widen
@@ -263,7 +276,6 @@ impl CostFunction for &Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hardware::kernel::KernelFamily;
     use crate::hardware::profile::HardwareProfile;
     use crate::units::DType;
 
