@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use archplan::compute::threads;
 use archplan::hardware::kernel::KernelFamily;
 use archplan::hardware::measure::bench::Bench;
 use archplan::hardware::measure::domain::Domain;
@@ -78,9 +79,9 @@ const OPERAND: usize = 64 << 20;
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     profile_draft::check_target(&args.out, args.force).map_err(Failure::bad_input)?;
     let name = profile_draft::name_of(&args.out);
-    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(Failure::failed)?;
-    pool.install(|| measure(args, &name, Host::read(threads), global))
+    let count = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let pool = threads::pinned(count).map_err(Failure::failed)?;
+    pool.install(|| measure(args, &name, Host::read(count), global))
 }
 
 fn measure(args: &Args, name: &str, host: Host, global: &Global) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use archplan::compute::threads;
 use archplan::files;
 use archplan::hardware::latency::kernel_model::device_model::KernelModel;
 use archplan::hardware::latency::lowering::Phase;
@@ -98,7 +99,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             profile.name, profile.device.name, host.cpu
         )));
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(host.threads).build().map_err(Failure::failed)?;
+    let pool = threads::pinned(host.threads).map_err(Failure::failed)?;
     let lines = pool.install(|| trials(args, &profile))?;
     if let Some(out) = &args.out {
         let mut writer = csv::Writer::from_writer(Vec::new());

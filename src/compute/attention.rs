@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::compute::dot::{products, weighted};
 use crate::compute::exponential::exp;
-use crate::compute::storage::{SizeError, Stored, sized};
+use crate::compute::storage::{SizeError, Stored, sized, with_scratch};
 
 /// Query tokens of one task of the prompt kernel.
 const QUERIES: usize = 64;
@@ -106,16 +106,10 @@ pub fn prefill(
     }
     sized("out", rest.len(), 0)?;
     tasks.sort_by_key(|task| std::cmp::Reverse(task.0));
-    tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (block, head, query, cache, target)| {
-        prompt_block(scratch, heads, head, block * QUERIES, query, cache, target);
+    tasks.into_par_iter().for_each(|(block, head, query, cache, target)| {
+        prompt_block(heads, head, block * QUERIES, query, cache, target);
     });
     Ok(())
-}
-
-#[derive(Default)]
-struct Scratch {
-    keys: Vec<f32>,
-    values: Vec<f32>,
 }
 
 /// Rows of the output that one task writes, one head of each.
@@ -131,27 +125,20 @@ unsafe impl Send for Rows {}
 // SAFETY: as above.
 unsafe impl Sync for Rows {}
 
-fn prompt_block(
-    scratch: &mut Scratch,
-    heads: Heads,
-    head: usize,
-    first: usize,
-    query: Queries<'_>,
-    cache: Cache<'_>,
-    target: Rows,
-) {
+fn prompt_block(heads: Heads, head: usize, first: usize, query: Queries<'_>, cache: Cache<'_>, target: Rows) {
     let (keys, values) = cache.head(heads, head / heads.group(), 0, first + target.rows);
-    let block = PromptBlock {
-        d: heads.head_dim,
-        first,
-        rows: target.rows,
-        query,
-        head,
-        keys: keys.widened(&mut scratch.keys),
-        values: values.widened(&mut scratch.values),
-        target,
-    };
-    Arch::new().dispatch(block);
+    with_scratch(|[wide_keys, wide_values]| {
+        Arch::new().dispatch(PromptBlock {
+            d: heads.head_dim,
+            first,
+            rows: target.rows,
+            query,
+            head,
+            keys: keys.widened(wide_keys),
+            values: values.widened(wide_values),
+            target,
+        });
+    });
 }
 
 /// One head's queries of a block of tokens against all tokens up to each.
@@ -250,15 +237,13 @@ pub fn decode(queries: &[f32], caches: &[Cache<'_>], heads: Heads, out: &mut [f3
     let arch = Arch::new();
     let partials: Vec<Vec<Partial>> = tasks
         .par_iter()
-        .map_init(Scratch::default, |scratch, &(i, head, from)| {
+        .map(|&(i, head, from)| {
             let cache = &caches[i];
             let (keys, values) = cache.head(heads, head, from, (from + CHUNK).min(cache.len));
             let q = &queries[i * width + head * group..][..group];
-            arch.dispatch(OneToken {
-                q,
-                k: keys.widened(&mut scratch.keys),
-                v: values.widened(&mut scratch.values),
-                d: heads.head_dim,
+            with_scratch(|[wide_keys, wide_values]| {
+                let (k, v) = (keys.widened(wide_keys), values.widened(wide_values));
+                arch.dispatch(OneToken { q, k, v, d: heads.head_dim })
             })
         })
         .collect();

@@ -8,7 +8,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::compute::dot::{Widened, products};
-use crate::compute::storage::{SizeError, Stored, sized};
+use crate::compute::storage::{SizeError, Stored, sized, with_scratch};
 
 /// Weight rows of one task.
 const ROWS: usize = 32;
@@ -76,14 +76,16 @@ impl Target {
 fn by_rows(x: &[f32], w: Stored<'_>, out: &mut [f32], Shape { m, n, k }: Shape) {
     let target = Target { out: out.as_mut_ptr(), stride: n };
     let arch = Arch::new();
-    (0..n.div_ceil(ROWS)).into_par_iter().for_each_init(Vec::new, |scratch, block| {
+    (0..n.div_ceil(ROWS)).into_par_iter().for_each(|block| {
         let first = block * ROWS;
         let target = target.at_column(first);
         let last = (first + ROWS).min(n);
-        for at in (first..last).step_by(BLOCK) {
-            let rows = w.part(at * k, (last - at).min(BLOCK) * k).widened(scratch);
-            arch.dispatch(ByRows { x, rows, target: target.at_column(at - first), m, k });
-        }
+        with_scratch(|[scratch, _]| {
+            for at in (first..last).step_by(BLOCK) {
+                let rows = w.part(at * k, (last - at).min(BLOCK) * k).widened(scratch);
+                arch.dispatch(ByRows { x, rows, target: target.at_column(at - first), m, k });
+            }
+        });
     });
 }
 

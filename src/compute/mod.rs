@@ -13,3 +13,4 @@ pub mod elementwise;
 mod exponential;
 pub mod linear;
 pub mod storage;
+pub mod threads;

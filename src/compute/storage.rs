@@ -1,5 +1,7 @@
 //! Numbers as they are stored: f32 or bf16.
 
+use std::cell::RefCell;
+
 use half::bf16;
 use pulp::Arch;
 
@@ -31,6 +33,17 @@ pub struct SizeError {
     pub found: usize,
     /// Numbers needed.
     pub expected: usize,
+}
+
+thread_local! {
+    /// See [`with_scratch`].
+    static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Lends this thread's two buffers for widened numbers, which keep their memory from call to call: fresh memory is
+/// slow to come by. `work` must not ask for them again.
+pub(super) fn with_scratch<R>(work: impl FnOnce(&mut [Vec<f32>; 2]) -> R) -> R {
+    SCRATCH.with_borrow_mut(work)
 }
 
 /// Checks that a slice holds exactly `expected` numbers.

@@ -26,6 +26,8 @@ use crate::units::DType;
 const BATCH: usize = 8;
 /// Fewest rows of which the error is believed: on a coarse grid alone it can be small by luck.
 const ENOUGH: usize = 64;
+/// Rows beyond which a table gains little and every prediction from it takes longer.
+const LARGEST: usize = MOST / 2;
 /// Calls a batch is chosen from.
 const POOL: usize = 240;
 /// A call is worth the less the longer it takes, by this power of its time.
@@ -155,8 +157,11 @@ impl Table {
     fn urgency(&self, target: f64) -> f64 {
         let weight = if self.family == KernelFamily::Gemm { 2.0 } else { 1.0 };
         match &self.model {
-            _ if self.rows.len() >= MOST => 0.0,
-            Some(model) if self.rows.len() >= ENOUGH && model.error <= target => 0.0,
+            _ if self.rows.len() >= LARGEST => 0.0,
+            Some(_) if self.waiting.is_empty() && self.rows.len() < ENOUGH => {
+                5.0 - self.rows.len() as f64 * 1e-3
+            }
+            Some(model) if self.waiting.is_empty() && model.error <= target => 0.0,
             Some(model) if self.waiting.is_empty() => model.error * weight / (self.rows.len() as f64).sqrt(),
             _ => 10.0 + weight - self.rows.len() as f64 * 1e-3,
         }
