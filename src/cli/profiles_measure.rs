@@ -72,8 +72,8 @@ pub struct Args {
     force: bool,
 }
 
-/// Most numbers of an operand: 256 MiB of f32, and half as much of bf16.
-const OPERAND: usize = 64 << 20;
+/// Most numbers of an operand: 512 MiB of f32, and half as much of bf16.
+const OPERAND: usize = 128 << 20;
 
 /// Runs `archplan profiles measure`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {

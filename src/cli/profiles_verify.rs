@@ -1,7 +1,7 @@
 //! `archplan profiles verify`: predicts whole decoder stacks from a CPU profile, runs them, and compares.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use archplan::compute::threads;
 use archplan::files;
@@ -12,6 +12,7 @@ use archplan::hardware::measure::host::Host;
 use archplan::hardware::measure::sentinel::Sentinel;
 use archplan::hardware::measure::verify::{self, Range, Trial};
 use archplan::hardware::profile::HardwareProfile;
+use archplan::report::kernels::passes::{self, Pass};
 use archplan::units::{self, Bytes, DType};
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ use crate::cli::{Failure, Global, output, profiles};
 /// Arguments of `archplan profiles verify`.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Draws decoder stacks none of whose widths is in the profile's tables, predicts a prefill and a decode step of
+    after_help = "Draws decoder stacks whose hidden size and FFN width nobody measured, predicts a prefill and a decode step of
 each, runs them on this machine with random weights, and compares. Only for profiles of this machine's CPU.
 Keep the machine idle meanwhile.
 
@@ -47,7 +48,7 @@ pub struct Args {
     /// Threads that run [default: as many as measured]
     #[arg(long)]
     threads: Option<usize>,
-    /// Folder for verify.csv
+    /// Folder for verify.csv and verify.svg
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -102,14 +103,40 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let pool = threads::pinned(host.threads).map_err(Failure::failed)?;
     let lines = pool.install(|| trials(args, &profile))?;
     if let Some(out) = &args.out {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        lines.iter().try_for_each(|line| writer.serialize(line)).map_err(Failure::failed)?;
-        let bytes = writer.into_inner().map_err(|e| Failure::failed(e.error()))?;
-        let path = out.join("verify.csv");
-        files::write_atomically(&path, &bytes)
-            .map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?;
+        write(out, &profile, &lines)?;
     }
     print(&lines, global)
+}
+
+/// verify.csv and verify.svg.
+fn write(out: &Path, profile: &HardwareProfile, lines: &[Line]) -> Result<(), Failure> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    lines.iter().try_for_each(|line| writer.serialize(line)).map_err(Failure::failed)?;
+    let table = writer.into_inner().map_err(|e| Failure::failed(e.error()))?;
+    let pass = |line: &Line| Pass {
+        prefill: line.phase == "prefill",
+        measured_ms: line.measured_ms,
+        predicted_ms: line.predicted_ms,
+        low_ms: line.low_ms,
+        high_ms: line.high_ms,
+    };
+    let words = |(name, phase): (&str, Option<&str>)| {
+        let s = summary(lines, phase);
+        format!(
+            "{name}: {} passes, median error {:.1} %, mean {:.1} %, 90th percentile {:.1} %; {:.0} % inside the 90 % interval.",
+            s.n, s.median_ape_percent, s.mean_ape_percent, s.p90_ape_percent, s.coverage_percent
+        )
+    };
+    let said = [("Prefill", Some("prefill")), ("Decode", Some("decode"))].map(words).to_vec();
+    let title = format!("{}: decoder stacks predicted and run", profile.device.name);
+    let picture =
+        passes::svg(&title, said, &lines.iter().map(pass).collect::<Vec<_>>()).map_err(Failure::failed)?;
+    for (name, bytes) in [("verify.csv", table.as_slice()), ("verify.svg", picture.as_bytes())] {
+        let path = out.join(name);
+        files::write_atomically(&path, bytes)
+            .map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?;
+    }
+    Ok(())
 }
 
 fn trials(args: &Args, profile: &HardwareProfile) -> Result<Vec<Line>, Failure> {

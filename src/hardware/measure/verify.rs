@@ -99,7 +99,7 @@ fn measured(profile: &HardwareProfile) -> Result<Vec<(u64, u64)>, ProfileError> 
     Ok(rows.iter().filter_map(|row| size(&row.call)).collect())
 }
 
-/// Draws stacks none of whose widths is in the profile's tables.
+/// Draws stacks whose hidden size and FFN width are in none of the profile's matrices.
 ///
 /// # Errors
 /// A profile without a sound GEMM table.
@@ -115,12 +115,9 @@ pub fn draw(profile: &HardwareProfile, range: &Range) -> Result<Vec<Stack>, Prof
         }
         let dtype = if stacks.len() % 2 == 0 { DType::F32 } else { DType::Bf16 };
         let stack = one(&mut rng, range, dtype);
-        let DecoderShape { hidden, ffn, heads, .. } = stack.shape;
-        let width = |n: usize| n as u64;
-        let qkv = width((heads.q_heads + 2 * heads.kv_heads) * heads.head_dim);
-        let (hidden, ffn) = (width(hidden), width(ffn));
-        let seen =
-            known.iter().any(|&(n, k)| [hidden, ffn].contains(&k) || [2 * ffn, hidden, qkv].contains(&n));
+        let DecoderShape { hidden, ffn, .. } = stack.shape;
+        let (hidden, ffn) = (hidden as u64, ffn as u64);
+        let seen = known.iter().any(|&(n, k)| [hidden, ffn].contains(&k) || [2 * ffn, hidden].contains(&n));
         let bytes = Bytes(stack.shape.parameters() as f64 * dtype.bytes());
         if !seen && bytes.0 > BEYOND_CACHE * cache.0 && bytes.0 < range.weights.0 {
             stacks.push(stack);

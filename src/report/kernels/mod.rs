@@ -6,4 +6,5 @@ mod difference_picture;
 mod error_page;
 mod error_picture;
 pub mod errors;
+pub mod passes;
 mod sheet;
