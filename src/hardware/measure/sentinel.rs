@@ -43,7 +43,7 @@ impl Default for Sentinel {
             looks: 0,
             best: f64::INFINITY,
         };
-        (0..3 * PLACES).for_each(|_| {
+        (0..PLACES).for_each(|_| {
             sentinel.look();
         });
         sentinel
