@@ -10,7 +10,6 @@ use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::device::Tile;
 use archplan::hardware::profile::draft;
 use archplan::hardware::profile::manifest::DeviceSheet;
-use archplan::hardware::profile::registry::Profiles;
 use archplan::units::{self, Bytes, group_digits};
 use serde::Serialize;
 
@@ -131,15 +130,7 @@ struct Imported<'a> {
 
 /// Runs `archplan profiles import`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
-    draft::check_target(&args.out, args.force).map_err(Failure::bad_input)?;
-    let name = draft::name_of(&args.out);
-    // Beside the built-in profile of that name it could never be used.
-    if Profiles::new(&[]).map_err(Failure::failed)?.names().any(|built_in| built_in == name) {
-        let out = args.out.display();
-        return Err(Failure::bad_input(format!(
-            "{out}: `{name}` is the name of a built-in profile; choose another, such as {out}_own"
-        )));
-    }
+    let name = draft::check_new(&args.out, args.force).map_err(Failure::bad_input)?;
     let date = args.date.map_or_else(arguments::today, |day| day.to_string());
     let request = Request {
         format: args.from.format(),

@@ -98,7 +98,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     }
     let folder =
         if draft::name_of(&args.out) == args.name { args.out.clone() } else { args.out.join(&args.name) };
-    draft::check_target(&folder, args.force).map_err(Failure::bad_input)?;
+    draft::check_new(&folder, args.force).map_err(Failure::bad_input)?;
     let request = Request {
         name: &args.name,
         relative: &relative,

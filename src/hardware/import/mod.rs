@@ -31,9 +31,7 @@ use crate::hardware::import::error::ImportError;
 use crate::hardware::import::readings::Readings;
 use crate::hardware::import::report::Report;
 use crate::hardware::kernel::KernelFamily;
-use crate::hardware::profile::defect::Defect;
 use crate::hardware::profile::draft::{Draft, DraftFamily};
-use crate::hardware::profile::error::ProfileError;
 use crate::hardware::profile::manifest::{DeviceSheet, Stack, TableInfo};
 
 /// Where measured tables come from.
@@ -104,11 +102,6 @@ pub struct Import {
 /// # Errors
 /// See [`ImportError`]; nothing is written here.
 pub fn import(request: &Request<'_>) -> Result<Import, ImportError> {
-    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if request.name.is_empty() || !request.name.chars().all(fine) {
-        let defect = Defect::InvalidName { found: request.name.to_string() };
-        return Err(ProfileError { place: None, defect }.into());
-    }
     check_flags(request)?;
     match request.format {
         Format::Aiconfigurator => aiconfigurator::import(request),

@@ -11,10 +11,11 @@ use crate::files;
 use crate::hardware::kernel::{KernelCall, KernelFamily};
 use crate::hardware::profile::HardwareProfile;
 use crate::hardware::profile::check;
+use crate::hardware::profile::defect::Defect;
 use crate::hardware::profile::device::Device;
 use crate::hardware::profile::error::ProfileError;
-use crate::hardware::profile::folder::{EVALUATION, Folder, MANIFEST};
-use crate::hardware::profile::manifest::{Stack, TableInfo};
+use crate::hardware::profile::folder::{BUILT_IN, EVALUATION, Folder, MANIFEST};
+use crate::hardware::profile::manifest::{Stack, TableInfo, is_name};
 use crate::hardware::profile::rules::{AllReduceRule, ElementwiseRule};
 use crate::hardware::profile::spelling;
 use crate::hardware::profile::table::{self, Row};
@@ -65,6 +66,14 @@ pub enum DraftError {
         /// The folder.
         dir: String,
     },
+    /// The name of a built-in profile.
+    #[error("{dir}: `{name}` is the name of a built-in profile; choose another, such as {dir}_own")]
+    BuiltIn {
+        /// The folder.
+        dir: String,
+        /// The name.
+        name: String,
+    },
     /// What is there is no profile.
     #[error("{dir} exists and is no hardware profile (no {MANIFEST} in it): choose another folder")]
     NotAProfile {
@@ -92,9 +101,8 @@ pub fn name_of(dir: &Path) -> String {
 /// Whether a profile may be written to `dir`: nothing is there, or an empty folder, or a profile and `force`.
 ///
 /// # Errors
-/// [`DraftError::Exists`], [`DraftError::NotAProfile`], or a folder that cannot be read. Better known before long
-/// work than after it.
-pub fn check_target(dir: &Path, force: bool) -> Result<(), DraftError> {
+/// [`DraftError::Exists`], [`DraftError::NotAProfile`], or a folder that cannot be read.
+fn check_target(dir: &Path, force: bool) -> Result<(), DraftError> {
     let shown = || dir.display().to_string();
     let mut entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -106,6 +114,24 @@ pub fn check_target(dir: &Path, force: bool) -> Result<(), DraftError> {
         (_, true, false) => Err(DraftError::Exists { dir: shown() }),
         (_, false, _) => Err(DraftError::NotAProfile { dir: shown() }),
     }
+}
+
+/// Whether a new profile of one's own may be written to `dir`; returns its name. Better known before long work than
+/// after it.
+///
+/// # Errors
+/// Those of [`check_target`], a name no profile may have, or that of a built-in one, beside which it could never be
+/// used.
+pub fn check_new(dir: &Path, force: bool) -> Result<String, DraftError> {
+    let name = name_of(dir);
+    if !is_name(&name) {
+        let defect = Defect::InvalidName { found: name };
+        return Err(DraftError::Unsound(ProfileError::of(dir.display().to_string(), defect)));
+    }
+    if BUILT_IN.get_dir(&name).is_some() {
+        return Err(DraftError::BuiltIn { dir: dir.display().to_string(), name });
+    }
+    check_target(dir, force).map(|()| name)
 }
 
 impl Draft {

@@ -176,11 +176,16 @@ fn read_document(mut top: Section<'_>, out: &mut Findings<'_>) -> Option<Manifes
     })
 }
 
+/// Lower-case letters, digits and underscores.
+pub(super) fn is_name(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    !name.is_empty() && name.chars().all(fine)
+}
+
 fn read_name(top: &mut Section<'_>, out: &mut Findings<'_>) -> Option<(String, Place)> {
     let name = top.text("name", out)?;
     let span = top.optional("name")?.span();
-    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.is_empty() || !name.chars().all(fine) {
+    if !is_name(&name) {
         out.note(&span, Defect::InvalidName { found: name });
         return None;
     }
