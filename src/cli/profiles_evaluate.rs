@@ -105,7 +105,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         }
         (None, None, None) => {
             log::info!(
-                "keeping out rows at random, a fifth at a time, each predicted by estimators trained without it"
+                "keeping out rows at random (a fifth at a time, from small tables one at a time), each predicted by estimators trained without it"
             );
             cross_validated(args, &profile, Holdout::Random)?
         }

@@ -123,7 +123,7 @@ pub(crate) fn spread_cell(spread: Option<f64>) -> String {
 /// How the rows of a set were kept from the estimators, in words.
 pub fn kept_out(holdout: &str) -> String {
     match holdout {
-        "random" => "rows at random, a fifth at a time".to_string(),
+        "random" => "rows at random: a fifth at a time, from small tables one at a time".to_string(),
         "bytes" => "each inner point of a curve, in turn".to_string(),
         "unseen" => "nothing: the rows are not in the profile".to_string(),
         "given" => {
