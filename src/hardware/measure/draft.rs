@@ -71,7 +71,7 @@ pub fn draft(parts: &Parts<'_>) -> Result<Draft, String> {
     let device = device(parts.host, parts.facts);
     let version = env!("CARGO_PKG_VERSION");
     let source = format!(
-        "measured by archplan {version} on {} ({} threads, {}): medians of 5 to 60 repeats, weights and caches read from memory",
+        "measured by archplan {version} on {} ({} threads, {}): medians of at least 5 repeats, weights and caches read from memory",
         parts.host.cpu, parts.host.threads, parts.host.system
     );
     let info = || TableInfo::new(Source::Measured, &source, parts.licence, parts.date);
