@@ -53,7 +53,7 @@ fn killed_half_way_it_goes_on_and_the_profile_is_sound() {
     let kept = before.len() - 1;
     assert!(kept >= 39, "{kept} rows");
 
-    let second = measure(&out, &["--budget", "4s", "--target-error", "0.01%", "--json"]).output().unwrap();
+    let second = measure(&out, &["--budget", "1s", "--target-error", "0.01%", "--json"]).output().unwrap();
     let (told, printed) = (String::from_utf8_lossy(&second.stderr), String::from_utf8_lossy(&second.stdout));
     assert!(second.status.success(), "{told}");
     assert!(told.contains("taken up: "), "{told}");

@@ -38,7 +38,7 @@ const THRIFT: f64 = 0.1;
 pub struct Request {
     /// Families and element types.
     pub tables: Vec<(KernelFamily, DType)>,
-    /// Time to spend.
+    /// Time to spend; exceeded where a table would be left with too few rows for any estimate.
     pub budget: Duration,
     /// Mean absolute error of kept-out rows to reach, as a share.
     pub target: f64,
@@ -119,17 +119,21 @@ pub fn run(
     let start = Instant::now();
     let mut sentinel = Sentinel::default();
     let mut tables: Vec<Table> = request.tables.iter().map(|of| Table::new(*of, request, known)).collect();
-    let left = |start: Instant| start.elapsed() < request.budget;
-    while left(start) {
+    let left = || start.elapsed() < request.budget;
+    while left() || tables.iter().any(Table::is_thin) {
         let urgency = |table: &Table| table.urgency(request.target);
         let Some(table) = tables.iter_mut().max_by(|a, b| urgency(a).total_cmp(&urgency(b))) else { break };
         if urgency(table) == 0.0 {
             break;
         }
-        for call in table.next(request, device) {
+        let calls = table.next(request, device);
+        if calls.is_empty() && !left() {
+            break;
+        }
+        for call in calls {
             let timing = sentinel.steadily(|| bench.time(&call))?;
             table.rows.push(journal.add(&call, &timing)?);
-            if !left(start) {
+            if !left() && !table.is_thin() {
                 break;
             }
         }
@@ -151,12 +155,19 @@ impl Table {
         Self { family, dtype, waiting, rows, model: None }
     }
 
+    /// Too few rows for any estimate: such a table is served first, even beyond the budget, since a profile that
+    /// lacks it prices no model.
+    fn is_thin(&self) -> bool {
+        self.rows.len() < FEWEST
+    }
+
     /// How much the table would gain from more rows, zero for one that is done. Errors fall with the root of the rows
     /// at best, so that a table that only noise keeps from its target does not take the others' time; the matrices
     /// carry most of a model's time.
     fn urgency(&self, target: f64) -> f64 {
         let weight = if self.family == KernelFamily::Gemm { 2.0 } else { 1.0 };
         match &self.model {
+            _ if self.is_thin() => 20.0,
             _ if self.rows.len() >= LARGEST => 0.0,
             Some(_) if self.waiting.is_empty() && self.rows.len() < ENOUGH => {
                 5.0 - self.rows.len() as f64 * 1e-3
