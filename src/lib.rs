@@ -59,3 +59,4 @@ pub mod quality;
 pub mod report;
 pub mod search;
 pub mod units;
+pub mod weights;

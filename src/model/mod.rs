@@ -16,5 +16,6 @@ pub mod read;
 mod refusal;
 pub mod spec;
 pub mod tensor_parallel;
+pub mod tensors;
 mod windows;
 pub mod workload;

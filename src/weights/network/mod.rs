@@ -1,0 +1,6 @@
+//! The runnable transformer: one layer's weights in memory at a time, activations of many sequences at once.
+//!
+//! f32 throughout, on the CPU kernels of [`crate::compute`]. Deliberately absent: gradients, sampling.
+
+pub mod layer;
+pub mod probe;
