@@ -1,4 +1,13 @@
 //! What in a checkpoint matters, from its activations on calibration text: sums that add over samples, so that parts
 //! gathered apart can be merged.
 
+pub mod criteria;
+pub mod error;
+pub mod fields;
+pub mod file;
+pub mod header;
+pub mod merge;
+pub mod rankings;
 pub mod statistics;
+#[cfg(test)]
+mod tests;
