@@ -50,19 +50,32 @@ pub(super) fn weighted<S: Simd, const T: usize>(
     d: usize,
     out: &mut [f32],
 ) {
+    weighted_apart(simd, weight, v, d, out, d);
+}
+
+/// As [`weighted`], `out[t]` from `t * stride` on.
+#[inline(always)]
+pub(super) fn weighted_apart<S: Simd, const T: usize>(
+    simd: S,
+    weight: [&[f32]; T],
+    v: &[f32],
+    d: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
     let mut at = 0;
     while at + 4 * S::F32_LANES <= d {
-        columns::<S, T, 4>(simd, weight, v, (d, at), out);
+        columns::<S, T, 4>(simd, weight, v, (d, at), out, stride);
         at += 4 * S::F32_LANES;
     }
     while at + S::F32_LANES <= d {
-        columns::<S, T, 1>(simd, weight, v, (d, at), out);
+        columns::<S, T, 1>(simd, weight, v, (d, at), out, stride);
         at += S::F32_LANES;
     }
     for column in at..d {
         for t in 0..T {
             let rows = v.chunks_exact(d).zip(weight[t]);
-            out[t * d + column] = rows.map(|(row, w)| w * row[column]).sum();
+            out[t * stride + column] = rows.map(|(row, w)| w * row[column]).sum();
         }
     }
 }
@@ -75,6 +88,7 @@ fn columns<S: Simd, const T: usize, const C: usize>(
     v: &[f32],
     (d, at): (usize, usize),
     out: &mut [f32],
+    stride: usize,
 ) {
     let width = C * S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); C]; T];
@@ -88,7 +102,7 @@ fn columns<S: Simd, const T: usize, const C: usize>(
         }
     }
     for t in 0..T {
-        let (target, _) = S::as_mut_simd_f32s(&mut out[t * d + at..t * d + at + width]);
+        let (target, _) = S::as_mut_simd_f32s(&mut out[t * stride + at..t * stride + at + width]);
         target.copy_from_slice(&sums[t]);
     }
 }

@@ -6,11 +6,14 @@
 //!
 //! Deliberately absent: files, checkpoints, timing.
 
+pub mod activation;
 pub mod attention;
+pub mod causal;
 pub mod decoder;
 mod dot;
 pub mod elementwise;
 mod exponential;
 pub mod linear;
+pub mod product;
 pub mod storage;
 pub mod threads;

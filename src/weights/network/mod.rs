@@ -2,5 +2,14 @@
 //!
 //! f32 throughout, on the CPU kernels of [`crate::compute`]. Deliberately absent: gradients, sampling.
 
+pub mod block;
+pub mod forward;
 pub mod layer;
+pub mod load;
 pub mod probe;
+pub mod room;
+pub mod rotary;
+pub mod settings;
+
+#[cfg(test)]
+mod tests;
