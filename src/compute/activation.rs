@@ -66,7 +66,7 @@ fn erf(x: f32) -> f32 {
     let polynomial = t * factors.iter().skip(1).fold(factors[0], |sum, c| f32::mul_add(sum, t, *c));
     let large = polynomial.mul_add(-exp(-(magnitude * magnitude).min(80.0)), 1.0).copysign(x);
     let square = x * x;
-    let series = [1.0 / 216.0, -1.0 / 42.0, 0.1, -1.0 / 3.0, 1.0];
+    let series = [-1.0 / 1320.0, 1.0 / 216.0, -1.0 / 42.0, 0.1, -1.0 / 3.0, 1.0];
     let small = std::f32::consts::FRAC_2_SQRT_PI
         * x
         * series.iter().skip(1).fold(series[0], |sum, c| f32::mul_add(sum, square, *c));

@@ -349,7 +349,7 @@ mod tests {
         let heads = Heads { q_heads: 3, kv_heads: 2, head_dim: 2 };
         let pattern = Pattern { heads, scale: 1.0, window: None, cap: None };
         let (q, k) = ([0.0; 6], [0.0; 4]);
-        let mut run = |pattern, lengths: &[usize]| {
+        let run = |pattern, lengths: &[usize]| {
             causal([&q, &k, &k], lengths, pattern, &mut Packed::default(), &mut [0.0; 6])
         };
         assert_eq!(run(pattern, &[1]).unwrap_err().what, "query heads");

@@ -158,12 +158,12 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
 /// Work on some rows, compiled for the widest vectors there are.
 pub(super) struct Rows<F>(pub(super) F);
 
-impl<F: FnOnce()> pulp::WithSimd for Rows<F> {
-    type Output = ();
+impl<R, F: FnOnce() -> R> pulp::WithSimd for Rows<F> {
+    type Output = R;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        (self.0)();
+    fn with_simd<S: pulp::Simd>(self, _: S) -> R {
+        (self.0)()
     }
 }
 

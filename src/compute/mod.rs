@@ -14,6 +14,7 @@ mod dot;
 pub mod elementwise;
 mod exponential;
 pub mod linear;
+pub mod loss;
 pub mod product;
 pub mod storage;
 pub mod threads;

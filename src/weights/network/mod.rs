@@ -3,6 +3,7 @@
 //! f32 throughout, on the CPU kernels of [`crate::compute`]. Deliberately absent: gradients, sampling.
 
 pub mod block;
+pub mod evaluation;
 pub mod forward;
 pub mod layer;
 pub mod load;
@@ -10,6 +11,8 @@ pub mod probe;
 pub mod room;
 pub mod rotary;
 pub mod settings;
+pub mod source;
+pub mod text;
 
 #[cfg(test)]
 mod tests;

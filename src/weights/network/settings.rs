@@ -62,14 +62,6 @@ pub enum SettingsError {
         /// What is known.
         known: &'static str,
     },
-    /// Heads of an odd size have no pairs to turn.
-    #[error("{origin}: the head size is {found}: expected an even number, as rotary positions turn pairs")]
-    OddHead {
-        /// Where the configuration comes from.
-        origin: String,
-        /// The head size.
-        found: u64,
-    },
 }
 
 /// What a forward pass needs to know of a model besides its weights.
@@ -107,13 +99,10 @@ impl Settings {
     /// Reads a model's settings from its configuration, in transformers 4 or 5 spelling.
     ///
     /// # Errors
-    /// An activation or a rotary scaling that is not known, a number that makes no sense, an odd head size.
+    /// An activation or a rotary scaling that is not known, a number that makes no sense.
     pub fn of(spec: &ModelSpec) -> Result<Self, SettingsError> {
         let gemma = matches!(spec.family, Family::Gemma2 | Family::Gemma3);
         let head_dim = spec.architecture.head_dim;
-        if !head_dim.is_multiple_of(2) {
-            return Err(SettingsError::OddHead { origin: spec.source.clone(), found: head_dim });
-        }
         let attended = match gemma {
             true => number(spec, "query_pre_attn_scalar")?.unwrap_or(256.0),
             false => head_dim as f64,

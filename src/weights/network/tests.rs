@@ -397,7 +397,6 @@ fn settings_that_cannot_be_run_are_refused_by_name() {
     let error = with(1, "rope_scaling", json!({"rope_type": "longrope", "factor": 4.0}));
     assert!(matches!(error, SettingsError::RotaryScaling { ref found, .. } if found == "longrope"));
     assert!(matches!(with(1, "rope_scaling", json!({"rope_type": "linear"})), SettingsError::Rotary { .. }));
-    assert!(matches!(with(1, "head_dim", json!(7)), SettingsError::OddHead { found: 7, .. }));
     assert!(matches!(with(1, "rms_norm_eps", json!("x")), SettingsError::Number { .. }));
     assert!(matches!(with(1, "partial_rotary_factor", json!(0.5)), SettingsError::Rotary { .. }));
 }

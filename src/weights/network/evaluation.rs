@@ -1,0 +1,340 @@
+//! What a model makes of held-out text: loss, perplexity, and how far it is from its parent.
+
+use crate::compute::loss::{RowSum, divergences, row_sums};
+use crate::compute::storage::SizeError;
+use crate::weights::network::forward::{embed, final_normed, forward_layer, logits};
+use crate::weights::network::layer::Ends;
+use crate::weights::network::probe::Blind;
+use crate::weights::network::room::Room;
+use crate::weights::network::source::{LayerSource, WeightsError};
+
+/// Numbers of logits held at a time, per model.
+const LOGITS: usize = 1 << 24;
+
+/// An evaluation that cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// Weights of the model cannot be loaded.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Weights that do not fit each other.
+    #[error("the model's weights do not fit each other: {0}")]
+    Size(#[from] SizeError),
+    /// Nothing to evaluate on.
+    #[error("no sample of two tokens or more: expected text to predict")]
+    NoSamples,
+    /// A token the model has no row for.
+    #[error(
+        "sample {sample}: token {token} is beyond the vocabulary of {vocabulary}; was the text tokenised for this model?"
+    )]
+    Token {
+        /// Which sample, from 1.
+        sample: usize,
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        vocabulary: usize,
+    },
+    /// Distributions over different vocabularies cannot be compared.
+    #[error("the model has a vocabulary of {found}, its parent one of {expected}: the parent must share it")]
+    Vocabulary {
+        /// The model's.
+        found: usize,
+        /// The parent's.
+        expected: usize,
+    },
+}
+
+/// How an evaluation is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Tokens run through a layer at a time, at least one sample: bounds memory, not results.
+    pub batch_tokens: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { batch_tokens: 8192 }
+    }
+}
+
+/// A mean over predicted tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error, with samples as what is drawn; none for a single sample.
+    pub standard_error: Option<f64>,
+}
+
+impl Mean {
+    /// 95 % interval, by the normal distribution; none for a single sample.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        self.standard_error.map(|error| (self.mean - 1.96 * error, self.mean + 1.96 * error))
+    }
+}
+
+/// What a model makes of some text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Samples of two tokens or more.
+    pub samples: usize,
+    /// Tokens that were predicted: all but the first of each sample.
+    pub tokens: usize,
+    /// Negative log-likelihood, nats a token.
+    pub nll: Mean,
+    /// Against the parent, where one was given.
+    pub parent: Option<Comparison>,
+}
+
+impl Evaluation {
+    /// `e^nll`.
+    pub fn perplexity(&self) -> f64 {
+        self.nll.mean.exp()
+    }
+}
+
+/// A model against its parent, on the same tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// The parent's negative log-likelihood, nats a token.
+    pub nll: Mean,
+    /// The model's less the parent's, nats a token.
+    pub difference: Mean,
+    /// Share of tokens for which both find the same token most likely.
+    pub agreement: Mean,
+    /// Divergence of the model's distribution from the parent's, nats a token.
+    pub kl: Mean,
+}
+
+/// Where an evaluation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Layers times batches that are done, over both models.
+    pub done: usize,
+    /// Of how many.
+    pub total: usize,
+}
+
+/// Sums of one sample.
+#[derive(Clone, Copy, Debug, Default)]
+struct SampleSums {
+    tokens: f64,
+    nll: f64,
+    parent_nll: f64,
+    agreed: f64,
+    kl: f64,
+}
+
+/// Evaluates a model, against its parent if one is given. Both are run layer by layer, one layer's weights in memory at a
+/// time, over batches of `options.batch_tokens`. Samples of fewer than two tokens are passed over.
+///
+/// # Errors
+/// Weights that cannot be loaded, tokens beyond the vocabulary, a parent of another vocabulary, no samples.
+pub fn evaluate(
+    model: &dyn LayerSource,
+    parent: Option<&dyn LayerSource>,
+    samples: &[Vec<u32>],
+    options: Options,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Evaluation, EvaluationError> {
+    let samples: Vec<&[u32]> = samples.iter().map(Vec::as_slice).filter(|s| s.len() > 1).collect();
+    check(model, parent, &samples)?;
+    let batches = batches(&samples, options.batch_tokens);
+    let depth = model.depth() + parent.map_or(0, |p| p.depth());
+    let mut step = Step { done: 0, total: batches.len() * depth };
+    let mut advance = || {
+        step.done += 1;
+        progress(step);
+    };
+    let mut child = Runner::new(model)?;
+    let mut parent = parent.map(Runner::new).transpose()?;
+    let mut sums = Vec::with_capacity(samples.len());
+    for batch in batches {
+        child.run(batch, &mut advance)?;
+        if let Some(parent) = &mut parent {
+            parent.run(batch, &mut advance)?;
+        }
+        let rows = compare(&mut child, parent.as_mut(), batch)?;
+        let mut rows = rows.into_iter();
+        sums.extend(batch.iter().map(|sample| sum_up(rows.by_ref().take(sample.len() - 1))));
+    }
+    Ok(conclude(&sums, parent.is_some()))
+}
+
+fn check(
+    model: &dyn LayerSource,
+    parent: Option<&dyn LayerSource>,
+    samples: &[&[u32]],
+) -> Result<(), EvaluationError> {
+    let vocabulary = model.settings().vocabulary;
+    if let Some(parent) = parent
+        && parent.settings().vocabulary != vocabulary
+    {
+        let expected = parent.settings().vocabulary;
+        return Err(EvaluationError::Vocabulary { found: vocabulary, expected });
+    }
+    if samples.is_empty() {
+        return Err(EvaluationError::NoSamples);
+    }
+    for (index, sample) in samples.iter().enumerate() {
+        if let Some(&token) = sample.iter().find(|token| **token as usize >= vocabulary) {
+            return Err(EvaluationError::Token { sample: index + 1, token, vocabulary });
+        }
+    }
+    Ok(())
+}
+
+/// Whole samples, together at most `tokens` of them, at least one sample.
+pub fn batches<S: AsRef<[u32]>>(samples: &[S], tokens: usize) -> Vec<&[S]> {
+    let mut batches = Vec::new();
+    let mut rest = samples;
+    while !rest.is_empty() {
+        let mut held = 0;
+        let fits = |sample: &S| {
+            held += sample.as_ref().len();
+            held <= tokens
+        };
+        let count = rest.iter().map(fits).take_while(|fits| *fits).count().max(1);
+        let (batch, others) = rest.split_at(count);
+        batches.push(batch);
+        rest = others;
+    }
+    batches
+}
+
+/// A model, its ends, and the buffers of its pass.
+struct Runner<'m> {
+    model: &'m dyn LayerSource,
+    ends: std::borrow::Cow<'m, Ends>,
+    stream: Vec<f32>,
+    /// Last norm's output of the tokens that predict another.
+    normed: Vec<f32>,
+    logits: Vec<f32>,
+    room: Room,
+}
+
+impl<'m> Runner<'m> {
+    fn new(model: &'m dyn LayerSource) -> Result<Self, EvaluationError> {
+        Ok(Self {
+            model,
+            ends: model.ends()?,
+            stream: Vec::new(),
+            normed: Vec::new(),
+            logits: Vec::new(),
+            room: Room::default(),
+        })
+    }
+
+    fn run(&mut self, batch: &[&[u32]], advance: &mut dyn FnMut()) -> Result<(), EvaluationError> {
+        let settings = self.model.settings();
+        let lengths: Vec<usize> = batch.iter().map(|sample| sample.len()).collect();
+        embed(&self.ends, settings, &batch.concat(), &mut self.stream)?;
+        for index in 0..self.model.depth() {
+            let layer = self.model.layer(index)?;
+            let room = &mut self.room;
+            forward_layer(&layer, settings, index, &lengths, &mut self.stream, room, &mut Blind)?;
+            advance();
+        }
+        // The last token of a sample predicts nothing that is known.
+        let (mut from, mut to) = (0, 0);
+        for length in lengths {
+            let part = (length - 1) * settings.hidden;
+            self.stream.copy_within(from..from + part, to);
+            (from, to) = (from + length * settings.hidden, to + part);
+        }
+        self.stream.truncate(to);
+        final_normed(&self.ends, settings, &self.stream, &mut self.normed)?;
+        Ok(())
+    }
+
+    /// Logits of some of the tokens that predict another, and their sums.
+    fn logits(&mut self, rows: std::ops::Range<usize>) -> Result<Vec<RowSum>, EvaluationError> {
+        let settings = self.model.settings();
+        let part = rows.start * settings.hidden..rows.end * settings.hidden;
+        logits(&self.ends, settings, self.normed.get(part).unwrap_or(&[]), &mut self.logits)?;
+        Ok(row_sums(&self.logits, settings.vocabulary)?)
+    }
+}
+
+/// One predicted token.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    nll: f64,
+    parent_nll: f64,
+    agrees: bool,
+    kl: f64,
+}
+
+/// Losses of all predicted tokens of a batch, in their order.
+fn compare(
+    child: &mut Runner<'_>,
+    mut parent: Option<&mut Runner<'_>>,
+    batch: &[&[u32]],
+) -> Result<Vec<Row>, EvaluationError> {
+    let targets: Vec<u32> = batch.iter().flat_map(|sample| sample.iter().skip(1)).copied().collect();
+    let vocabulary = child.model.settings().vocabulary;
+    let at_a_time = (LOGITS / vocabulary.max(1)).max(1);
+    let mut rows = Vec::with_capacity(targets.len());
+    for (chunk, targets) in targets.chunks(at_a_time).enumerate() {
+        let range = chunk * at_a_time..chunk * at_a_time + targets.len();
+        let sums = child.logits(range.clone())?;
+        let of_parent = match &mut parent {
+            None => None,
+            Some(parent) => {
+                let of_parent = parent.logits(range)?;
+                let kl = divergences((&parent.logits, &of_parent), (&child.logits, &sums), vocabulary)?;
+                Some((&parent.logits, of_parent, kl))
+            }
+        };
+        let nll = |logits: &[f32], sum: &RowSum, row: usize, target: u32| {
+            let logit = logits.get(row * vocabulary + target as usize).copied().unwrap_or(f32::NAN);
+            sum.log_sum - f64::from(logit)
+        };
+        for (row, (sum, &target)) in sums.iter().zip(targets).enumerate() {
+            let mut found = Row { nll: nll(&child.logits, sum, row, target), ..Row::default() };
+            if let Some((logits, sums, kl)) = &of_parent
+                && let (Some(of_parent), Some(kl)) = (sums.get(row), kl.get(row))
+            {
+                found.parent_nll = nll(logits, of_parent, row, target);
+                found.agrees = of_parent.best == sum.best;
+                found.kl = *kl;
+            }
+            rows.push(found);
+        }
+    }
+    Ok(rows)
+}
+
+fn sum_up(rows: impl Iterator<Item = Row>) -> SampleSums {
+    rows.fold(SampleSums::default(), |sums, row| SampleSums {
+        tokens: sums.tokens + 1.0,
+        nll: sums.nll + row.nll,
+        parent_nll: sums.parent_nll + row.parent_nll,
+        agreed: sums.agreed + f64::from(u8::from(row.agrees)),
+        kl: sums.kl + row.kl,
+    })
+}
+
+fn conclude(sums: &[SampleSums], compared: bool) -> Evaluation {
+    let tokens: f64 = sums.iter().map(|s| s.tokens).sum();
+    let mean = |of: &dyn Fn(&SampleSums) -> f64| {
+        let mean = sums.iter().map(of).sum::<f64>() / tokens;
+        // Samples differ in length: the error of a ratio of two sums over them.
+        let residuals: f64 = sums.iter().map(|s| (of(s) - mean * s.tokens).powi(2)).sum();
+        let count = sums.len() as f64;
+        let error = (residuals * count / (count - 1.0)).sqrt() / tokens;
+        Mean { mean, standard_error: (sums.len() > 1).then_some(error) }
+    };
+    Evaluation {
+        samples: sums.len(),
+        tokens: tokens as usize,
+        nll: mean(&|s| s.nll),
+        parent: compared.then(|| Comparison {
+            nll: mean(&|s| s.parent_nll),
+            difference: mean(&|s| s.nll - s.parent_nll),
+            agreement: mean(&|s| s.agreed),
+            kl: mean(&|s| s.kl),
+        }),
+    }
+}
