@@ -12,6 +12,7 @@ macro_rules! println {
 mod arguments;
 mod costs;
 mod deployment;
+mod evaluate;
 mod evaluate_serving;
 #[cfg(test)]
 mod examples;
@@ -97,6 +98,8 @@ enum Command {
     Models(models::Args),
     /// List, show, check and evaluate hardware profiles
     Profiles(profiles::Args),
+    /// Loss, perplexity and agreement with its parent of a checkpoint, on text
+    Evaluate(evaluate::Args),
     /// Compare predictions with measured serving runs
     EvaluateServing(evaluate_serving::Args),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
     start_log(&arguments.global);
     let outcome = match &arguments.command {
         Command::Models(args) => models::run(args, &arguments.global),
+        Command::Evaluate(args) => evaluate::run(args, &arguments.global),
         Command::EvaluateServing(args) => evaluate_serving::run(args, &arguments.global),
         Command::Predict(args) => predict::run(args, &arguments.global),
         Command::Profiles(args) => profiles::run(args, &arguments.global),

@@ -338,3 +338,89 @@ fn conclude(sums: &[SampleSums], compared: bool) -> Evaluation {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::network::source::Resident;
+    use crate::weights::network::tests::{model, plain_logits};
+
+    fn run(model: &Resident, parent: Option<&Resident>, samples: &[Vec<u32>], batch: usize) -> Evaluation {
+        let parent = parent.map(|parent| parent as &dyn LayerSource);
+        let mut steps = Vec::new();
+        let options = Options { batch_tokens: batch };
+        let found = evaluate(model, parent, samples, options, &mut |step| steps.push(step)).unwrap();
+        assert_eq!(steps.last().map(|step| step.done), steps.first().map(|step| step.total));
+        found
+    }
+
+    fn samples() -> Vec<Vec<u32>> {
+        vec![vec![1, 2, 3, 4, 5], vec![9, 8], vec![7], vec![11, 30, 2, 49, 0, 0, 3]]
+    }
+
+    #[test]
+    fn figures_agree_with_double_precision() {
+        let (child, parent) = (model(6), model(7));
+        let found = run(&child, Some(&parent), &samples(), 8192);
+        let (mut nll, mut agreed, mut kl, mut tokens) = (0.0, 0.0, 0.0, 0.0);
+        for sample in samples() {
+            let rows = plain_logits(6, &sample).into_iter().zip(plain_logits(7, &sample));
+            for ((child, parent), target) in rows.zip(sample.iter().skip(1)) {
+                let log = |x: &[f64]| -> Vec<f64> {
+                    let sum: f64 = x.iter().map(|x| x.exp()).sum();
+                    x.iter().map(|x| x - sum.ln()).collect()
+                };
+                let best = |x: &[f64]| (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
+                let (child, parent) = (log(&child), log(&parent));
+                nll -= child[*target as usize];
+                agreed += f64::from(u8::from(best(&child) == best(&parent)));
+                kl += parent.iter().zip(&child).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
+                tokens += 1.0;
+            }
+        }
+        let against = found.parent.unwrap();
+        assert_eq!((found.samples, found.tokens as f64), (3, tokens));
+        assert!((found.nll.mean - nll / tokens).abs() < 1e-5);
+        assert!((found.perplexity() - (nll / tokens).exp()).abs() < 1e-3);
+        assert!((against.kl.mean - kl / tokens).abs() < 1e-5, "{} {}", against.kl.mean, kl / tokens);
+        assert_eq!(against.agreement.mean, agreed / tokens);
+        assert!((against.difference.mean - (found.nll.mean - against.nll.mean)).abs() < 1e-12);
+        assert!(found.nll.standard_error.unwrap() > 0.0);
+    }
+
+    #[test]
+    fn a_model_agrees_with_itself_in_batches_of_any_size() {
+        let model = model(4);
+        let whole = run(&model, Some(&model), &samples(), 8192);
+        let against = whole.parent.unwrap();
+        assert!(against.kl.mean < 1e-9 && against.agreement.mean == 1.0 && against.difference.mean == 0.0);
+        let small = run(&model, None, &samples(), 1);
+        assert!((small.nll.mean - whole.nll.mean).abs() < 1e-6);
+        assert_eq!(run(&model, None, &samples()[..1], 8192).nll.standard_error, None);
+    }
+
+    #[test]
+    fn batches_hold_whole_samples() {
+        let sizes = |tokens: usize| -> Vec<usize> {
+            batches(&samples(), tokens).into_iter().map(<[_]>::len).collect()
+        };
+        assert_eq!(sizes(8), [3, 1]);
+        assert_eq!(sizes(1), [1, 1, 1, 1]);
+        assert_eq!(sizes(15), [4]);
+    }
+
+    #[test]
+    fn what_cannot_be_evaluated_is_refused() {
+        let model = model(4);
+        let run = |samples: &[Vec<u32>]| {
+            evaluate(&model, None, samples, Options::default(), &mut |_| {}).unwrap_err()
+        };
+        assert!(matches!(run(&[vec![1]]), EvaluationError::NoSamples));
+        let error = run(&[vec![1, 2], vec![3, 50]]);
+        assert!(matches!(error, EvaluationError::Token { sample: 2, token: 50, vocabulary: 50 }));
+        let mut other = model.clone();
+        other.settings.vocabulary = 49;
+        let error = evaluate(&model, Some(&other), &[vec![1, 2]], Options::default(), &mut |_| {});
+        assert!(matches!(error, Err(EvaluationError::Vocabulary { found: 50, expected: 49 })));
+    }
+}

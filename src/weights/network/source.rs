@@ -14,7 +14,7 @@ use crate::weights::network::settings::{Settings, SettingsError};
 pub type WeightsError = LoadError<CheckpointError>;
 
 /// A model, layer by layer.
-pub trait LayerSource {
+pub trait LayerSource: Sync {
     /// How it is run.
     fn settings(&self) -> &Settings;
 

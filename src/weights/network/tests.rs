@@ -17,6 +17,7 @@ use crate::weights::network::load::{LoadError, ends_from, layer_from};
 use crate::weights::network::probe::{Blind, Probe, Site};
 use crate::weights::network::room::Room;
 use crate::weights::network::settings::{Settings, SettingsError};
+use crate::weights::network::source::Resident;
 
 /// A tiny model of each family with its own quirks.
 fn configs() -> Vec<Value> {
@@ -87,6 +88,20 @@ fn load(spec: &ModelSpec, settings: &Settings) -> (Ends, Vec<Layer>) {
     let layer = |i| layer_from(fetch(tensors::layer(spec, i)), settings, i).unwrap();
     let layers = (0..spec.architecture.depth()).map(layer).collect();
     (ends_from(fetch(ends), settings).unwrap(), layers)
+}
+
+/// A tiny model in memory, of one of the test's configurations.
+pub(super) fn model(which: usize) -> Resident {
+    let spec = spec(&configs()[which]);
+    let settings = Settings::of(&spec).unwrap();
+    let (ends, layers) = load(&spec, &settings);
+    Resident { settings, layers, ends }
+}
+
+/// Its logits in double precision.
+pub(super) fn plain_logits(which: usize, tokens: &[u32]) -> Vec<Vec<f64>> {
+    let model = model(which);
+    Plain { config: &configs()[which], settings: &model.settings }.logits(&model.ends, &model.layers, tokens)
 }
 
 type Rows = Vec<Vec<f64>>;
