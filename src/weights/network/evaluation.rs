@@ -1,12 +1,14 @@
 //! What a model makes of held-out text: loss, perplexity, and how far it is from its parent.
 
+use std::borrow::Cow;
+
 use crate::compute::loss::{RowSum, divergences, row_sums};
 use crate::compute::storage::SizeError;
-use crate::weights::network::forward::{embed, final_normed, forward_layer, logits};
+use crate::weights::network::forward::{final_normed, forward_layer, logits};
 use crate::weights::network::layer::Ends;
 use crate::weights::network::probe::Blind;
 use crate::weights::network::room::Room;
-use crate::weights::network::source::{LayerSource, WeightsError};
+use crate::weights::network::source::{LayerSource, SourceError, WeightsError};
 
 /// Numbers of logits held at a time, per model.
 const LOGITS: usize = 1 << 24;
@@ -43,6 +45,15 @@ pub enum EvaluationError {
         /// The parent's.
         expected: usize,
     },
+}
+
+impl From<SourceError> for EvaluationError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Weights(error) => Self::Weights(error),
+            SourceError::Size(error) => Self::Size(error),
+        }
+    }
 }
 
 /// How an evaluation is done.
@@ -147,8 +158,8 @@ pub fn evaluate(
         step.done += 1;
         progress(step);
     };
-    let mut child = Runner::new(model)?;
-    let mut parent = parent.map(Runner::new).transpose()?;
+    let mut child = Runner::new(model);
+    let mut parent = parent.map(Runner::new);
     let mut sums = Vec::with_capacity(samples.len());
     for batch in batches {
         child.run(batch, &mut advance)?;
@@ -206,7 +217,8 @@ pub fn batches<S: AsRef<[u32]>>(samples: &[S], tokens: usize) -> Vec<&[S]> {
 /// A model, its ends, and the buffers of its pass.
 struct Runner<'m> {
     model: &'m dyn LayerSource,
-    ends: std::borrow::Cow<'m, Ends>,
+    /// Last norm and head, while they are needed.
+    ends: Option<Cow<'m, Ends>>,
     stream: Vec<f32>,
     /// Last norm's output of the tokens that predict another.
     normed: Vec<f32>,
@@ -215,21 +227,22 @@ struct Runner<'m> {
 }
 
 impl<'m> Runner<'m> {
-    fn new(model: &'m dyn LayerSource) -> Result<Self, EvaluationError> {
-        Ok(Self {
+    fn new(model: &'m dyn LayerSource) -> Self {
+        Self {
             model,
-            ends: model.ends()?,
+            ends: None,
             stream: Vec::new(),
             normed: Vec::new(),
             logits: Vec::new(),
             room: Room::default(),
-        })
+        }
     }
 
     fn run(&mut self, batch: &[&[u32]], advance: &mut dyn FnMut()) -> Result<(), EvaluationError> {
         let settings = self.model.settings();
         let lengths: Vec<usize> = batch.iter().map(|sample| sample.len()).collect();
-        embed(&self.ends, settings, &batch.concat(), &mut self.stream)?;
+        self.ends = None;
+        self.model.embed(&batch.concat(), &mut self.stream)?;
         for index in 0..self.model.depth() {
             let layer = self.model.layer(index)?;
             let room = &mut self.room;
@@ -244,7 +257,8 @@ impl<'m> Runner<'m> {
             (from, to) = (from + length * settings.hidden, to + part);
         }
         self.stream.truncate(to);
-        final_normed(&self.ends, settings, &self.stream, &mut self.normed)?;
+        let ends = self.ends.insert(self.model.output_ends()?);
+        final_normed(ends, settings, &self.stream, &mut self.normed)?;
         Ok(())
     }
 
@@ -252,7 +266,9 @@ impl<'m> Runner<'m> {
     fn logits(&mut self, rows: std::ops::Range<usize>) -> Result<Vec<RowSum>, EvaluationError> {
         let settings = self.model.settings();
         let part = rows.start * settings.hidden..rows.end * settings.hidden;
-        logits(&self.ends, settings, self.normed.get(part).unwrap_or(&[]), &mut self.logits)?;
+        if let Some(ends) = &self.ends {
+            logits(ends, settings, self.normed.get(part).unwrap_or(&[]), &mut self.logits)?;
+        }
         Ok(row_sums(&self.logits, settings.vocabulary)?)
     }
 }
@@ -342,8 +358,9 @@ fn conclude(sums: &[SampleSums], compared: bool) -> Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::network::source::Resident;
-    use crate::weights::network::tests::{model, plain_logits};
+    use crate::weights::checkpoint::Checkpoint;
+    use crate::weights::network::source::{Resident, Streamed};
+    use crate::weights::network::tests::{directory, model, plain_logits};
 
     fn run(model: &Resident, parent: Option<&Resident>, samples: &[Vec<u32>], batch: usize) -> Evaluation {
         let parent = parent.map(|parent| parent as &dyn LayerSource);
@@ -397,6 +414,18 @@ mod tests {
         let small = run(&model, None, &samples(), 1);
         assert!((small.nll.mean - whole.nll.mean).abs() < 1e-6);
         assert_eq!(run(&model, None, &samples()[..1], 8192).nll.standard_error, None);
+    }
+
+    #[test]
+    fn a_checkpoint_is_run_as_the_model_in_memory() {
+        for which in [2, 5, 7] {
+            let folder = directory(which);
+            let checkpoint = Checkpoint::open(folder.path()).unwrap();
+            let streamed = Streamed::new(&checkpoint).unwrap();
+            assert_eq!(Resident::of(&streamed).unwrap(), model(which));
+            let found = evaluate(&streamed, None, &samples(), Options { batch_tokens: 7 }, &mut |_| {});
+            assert_eq!(found.unwrap(), run(&model(which), None, &samples(), 7));
+        }
     }
 
     #[test]

@@ -65,6 +65,20 @@ pub fn ends_from<'t, E: std::error::Error + 'static>(
     Ok(Ends { embedding: numbers(&embedding, &table)?, final_norm, head })
 }
 
+/// As [`ends_from`] for a model whose head does not share the embedding, which is left empty.
+///
+/// # Errors
+/// As [`layer_from`].
+pub fn output_ends_from<'t, E: std::error::Error + 'static>(
+    fetch: impl FnMut(Role) -> Result<Option<Tensor<'t>>, E>,
+    settings: &Settings,
+) -> Result<Ends, LoadError<E>> {
+    let mut source = Source { fetch, settings, place: "ends of the model".into() };
+    let final_norm = source.gain(Role::FinalNorm, settings.hidden)?;
+    let head = numbers(&source.required(Role::LmHead)?, &[settings.vocabulary, settings.hidden])?;
+    Ok(Ends { embedding: Vec::new(), final_norm, head: Some(head) })
+}
+
 struct Source<'s, F> {
     fetch: F,
     settings: &'s Settings,

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
+use crate::compute::storage::SizeError;
 use crate::model::spec::ModelSpec;
 use crate::model::tensors::{self, ModelTensor, Role};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::checkpoint::error::CheckpointError;
+use crate::weights::checkpoint::tensor::Tensor;
+use crate::weights::network::forward;
 use crate::weights::network::layer::{Ends, Layer};
-use crate::weights::network::load::{LoadError, ends_from, layer_from};
+use crate::weights::network::load::{LoadError, ends_from, layer_from, output_ends_from};
 use crate::weights::network::settings::{Settings, SettingsError};
 
 /// Weights of a checkpoint that cannot be loaded.
@@ -32,6 +35,34 @@ pub trait LayerSource: Sync {
     /// # Errors
     /// Weights that cannot be loaded.
     fn ends(&self) -> Result<Cow<'_, Ends>, WeightsError>;
+
+    /// Last norm and head; the embedding is left out where the head does not share it.
+    ///
+    /// # Errors
+    /// Weights that cannot be loaded.
+    fn output_ends(&self) -> Result<Cow<'_, Ends>, WeightsError> {
+        self.ends()
+    }
+
+    /// The stream as it enters the first layer, reading only the embedding's rows that are asked for: `out` is made
+    /// `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// Weights that cannot be loaded; a token beyond the vocabulary.
+    fn embed(&self, tokens: &[u32], out: &mut Vec<f32>) -> Result<(), SourceError> {
+        Ok(forward::embed(self.ends()?.as_ref(), self.settings(), tokens, out)?)
+    }
+}
+
+/// Tokens that cannot be embedded.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Weights that cannot be loaded.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A token beyond the vocabulary, or weights that do not fit each other.
+    #[error(transparent)]
+    Size(#[from] SizeError),
 }
 
 /// A checkpoint whose layers are loaded when asked for, and forgotten by the caller.
@@ -71,6 +102,39 @@ impl LayerSource for Streamed<'_> {
 
     fn ends(&self) -> Result<Cow<'_, Ends>, WeightsError> {
         load_ends(self.checkpoint, &self.settings).map(Cow::Owned)
+    }
+
+    fn output_ends(&self) -> Result<Cow<'_, Ends>, WeightsError> {
+        if self.spec().tied_embeddings {
+            return self.ends();
+        }
+        let ends = output_ends_from(|role| self.checkpoint.get(role, None), &self.settings)?;
+        let roles = [Role::FinalNorm, Role::LmHead];
+        release(self.checkpoint, roles.into_iter().filter_map(|role| tensors::end(self.spec(), role)));
+        Ok(Cow::Owned(ends))
+    }
+
+    fn embed(&self, tokens: &[u32], out: &mut Vec<f32>) -> Result<(), SourceError> {
+        let table = self.checkpoint.get(Role::Embedding, None).map_err(WeightsError::Source)?;
+        let place = || "ends of the model".to_string();
+        let missing = || WeightsError::Missing { place: place(), role: Role::Embedding };
+        let table = table.ok_or_else(missing)?;
+        let row_bytes = table.data.len().checked_div(table.rows()).unwrap_or(0);
+        let mut rows = Vec::with_capacity(tokens.len() * row_bytes);
+        for &token in tokens {
+            let at = token as usize * row_bytes;
+            let row = table.data.get(at..at + row_bytes).ok_or(SizeError {
+                what: "embedding",
+                found: table.rows(),
+                expected: token as usize + 1,
+            })?;
+            rows.extend_from_slice(row);
+        }
+        let shape = vec![tokens.len(), table.row_len()];
+        let rows = Tensor { name: table.name.clone(), dtype: table.dtype, shape, data: Cow::Owned(rows) };
+        *out = rows.to_f32().map_err(WeightsError::Tensor)?;
+        out.iter_mut().for_each(|x| *x *= self.settings.embedding_factor);
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::compute::activation::Activation;
@@ -96,6 +97,18 @@ pub(super) fn model(which: usize) -> Resident {
     let settings = Settings::of(&spec).unwrap();
     let (ends, layers) = load(&spec, &settings);
     Resident { settings, layers, ends }
+}
+
+/// The same model as a checkpoint.
+pub(super) fn directory(which: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), configs()[which].to_string()).unwrap();
+    let all: Vec<Tensor<'static>> = tensors::all(&spec(&configs()[which])).iter().map(tensor).collect();
+    let view = |t: &'static Tensor<'static>| TensorView::new(t.dtype, t.shape.clone(), &t.data).unwrap();
+    let all: &'static [Tensor<'static>] = all.leak();
+    let views = all.iter().map(|t| (t.name.clone(), view(t)));
+    safetensors::serialize_to_file(views, None, &folder.path().join("model.safetensors")).unwrap();
+    folder
 }
 
 /// Its logits in double precision.

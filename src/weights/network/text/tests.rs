@@ -26,7 +26,8 @@ fn tokenizer(prefixed: bool) -> Value {
         "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
         "post_processor": if prefixed { processor } else { Value::Null }, "decoder": null,
         "model": {"type": "WordLevel", "unk_token": "u",
-            "vocab": {"<s>": 0, "u": 1, "a": 2, "b": 3, "c": 4, "user": 5, "d": 6}}})
+            "vocab": {"<s>": 0, "u": 1, "a": 2, "b": 3, "c": 4, "user": 5, "d": 6, "e": 7,
+                "<|im_start|>": 8, "<|im_end|>": 9}}})
 }
 
 fn folder(prefixed: bool) -> TempDir {
