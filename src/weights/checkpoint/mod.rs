@@ -5,10 +5,15 @@
 pub mod error;
 mod expected;
 mod fingerprint;
+pub mod gather;
 pub mod header;
 mod index;
+pub mod layout;
 mod shard;
+mod staging;
 pub mod tensor;
+pub mod write_error;
+pub mod writer;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
