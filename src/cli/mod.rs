@@ -39,6 +39,7 @@ mod quality;
 mod search;
 mod search_print;
 mod search_target;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -104,6 +105,8 @@ enum Command {
     EvaluateServing(evaluate_serving::Args),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
     Quality(quality::Args),
+    /// Check a checkpoint: headers, shapes, index, every weight, and whether engines load it
+    Verify(verify::Args),
 }
 
 /// Why a command did not end with 0.
@@ -141,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Plot(args) => plot::run(args, &arguments.global),
         Command::Search(args) => search::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
+        Command::Verify(args) => verify::run(args, &arguments.global),
     };
     let (message, code) = match outcome.and_then(|()| output::finish()) {
         Ok(()) => return ExitCode::SUCCESS,

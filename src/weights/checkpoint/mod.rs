@@ -4,6 +4,7 @@
 
 pub mod error;
 mod expected;
+pub mod extras;
 mod fingerprint;
 pub mod gather;
 pub mod header;
@@ -12,6 +13,7 @@ pub mod layout;
 mod shard;
 mod staging;
 pub mod tensor;
+pub mod verification;
 pub mod write_error;
 pub mod writer;
 

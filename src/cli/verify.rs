@@ -1,0 +1,179 @@
+//! `archplan verify DIR`: is a checkpoint sound, and will engines load it?
+
+use std::path::{Path, PathBuf};
+
+use archplan::units::{Bytes, format_count};
+use archplan::weights::checkpoint::Checkpoint;
+use archplan::weights::checkpoint::verification::{self, Comparison, Engine, Finding, Severity};
+use serde::Serialize;
+
+use crate::cli::progress::Steps;
+use crate::cli::{Failure, Global, output};
+
+/// Names of tensors printed for people in one list; JSON holds all.
+const PRINTED: usize = 20;
+
+/// Arguments of `archplan verify`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  archplan verify pruned/                                 headers, shapes, index, every weight
+  archplan verify pruned/ --engine vllm --tp 4            and that vLLM loads it on four devices
+  archplan verify copy/ --parent Qwen3-8B/ --json         and that shared tensors have the same bytes
+
+Exit codes: 0 sound, 2 damaged or no checkpoint, 3 sound, but the engine does not load it so or (with --parent)
+a tensor has other bytes than the parent's.")]
+pub struct Args {
+    /// Checkpoint directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Engine that must load it: transformers, vllm or any (problems of either are told but do not count)
+    #[arg(long, value_name = "ENGINE", default_value = "any")]
+    engine: Engine,
+    /// Devices of a tensor-parallel group that must be able to share it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    tp: u64,
+    /// Checkpoint whose tensors it is compared with, byte by byte where shapes agree
+    #[arg(long, value_name = "DIR")]
+    parent: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    directory: String,
+    model_class: &'static str,
+    parameters: u64,
+    tensors: usize,
+    bytes: u64,
+    fingerprint: String,
+    engine: Engine,
+    tp: u64,
+    sound: bool,
+    loadable: bool,
+    findings: &'a [Finding],
+    parent: Option<&'a Comparison>,
+}
+
+/// Runs `archplan verify`.
+pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    let checkpoint = Checkpoint::open(&args.directory).map_err(Failure::bad_input)?;
+    let parent = args.parent.as_deref().map(Checkpoint::open).transpose().map_err(Failure::bad_input)?;
+    let mut findings = weights(&checkpoint)?;
+    findings.extend(verification::surroundings(&checkpoint, args.engine, args.tp));
+    findings.sort_by_key(|finding| finding.severity);
+    let comparison = parent.as_ref().map(|parent| compare(&checkpoint, parent)).transpose()?;
+    let has = |severity| findings.iter().any(|finding| finding.severity == severity);
+    let report = Report {
+        directory: args.directory.display().to_string(),
+        model_class: checkpoint.spec().family.class_name(),
+        parameters: parameters(&checkpoint)?,
+        tensors: checkpoint.names().count(),
+        bytes: checkpoint.total_bytes(),
+        fingerprint: checkpoint.fingerprint(),
+        engine: args.engine,
+        tp: args.tp,
+        sound: !has(Severity::Damaged),
+        loadable: !has(Severity::NotLoadable),
+        findings: &findings,
+        parent: comparison.as_ref(),
+    };
+    match global.json {
+        true => output::json(&report)?,
+        false => print(&checkpoint, &report, args.parent.as_deref()),
+    }
+    outcome(&report)
+}
+
+fn outcome(report: &Report) -> Result<(), Failure> {
+    let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
+    let directory = &report.directory;
+    if !report.sound {
+        let damaged = count(Severity::Damaged);
+        return Err(Failure::bad_input(format!("{directory} is damaged: {damaged} tensors are not finite")));
+    }
+    if !report.loadable {
+        let message =
+            format!("{directory} is sound, but {} says it cannot be loaded so", count_rules(report));
+        return Err(Failure::Infeasible(message));
+    }
+    match report.parent.map(|parent| parent.different.len()) {
+        None | Some(0) => Ok(()),
+        Some(n) => {
+            Err(Failure::Infeasible(format!("{n} tensors of {directory} have other bytes than the parent's")))
+        }
+    }
+}
+
+fn count_rules(report: &Report) -> String {
+    match report.findings.iter().filter(|f| f.severity == Severity::NotLoadable).count() {
+        1 => "1 rule".into(),
+        n => format!("{n} rules"),
+    }
+}
+
+fn weights(checkpoint: &Checkpoint) -> Result<Vec<Finding>, Failure> {
+    let steps = Steps::new(checkpoint.names().count() as u64);
+    steps.say("reading every weight");
+    verification::weights(checkpoint, |_| steps.done()).map_err(Failure::bad_input)
+}
+
+fn compare(checkpoint: &Checkpoint, parent: &Checkpoint) -> Result<Comparison, Failure> {
+    let steps = Steps::new(checkpoint.names().count() as u64);
+    steps.say("comparing with the parent");
+    verification::compare(checkpoint, parent, |_| steps.done()).map_err(Failure::bad_input)
+}
+
+/// Numbers in the tensors of the model, strays aside.
+fn parameters(checkpoint: &Checkpoint) -> Result<u64, Failure> {
+    let mut total = 0;
+    for name in checkpoint.names().filter(|name| checkpoint.strays().iter().all(|s| s.name != **name)) {
+        let tensor = checkpoint.tensor(name).map_err(Failure::bad_input)?;
+        total += tensor.shape.iter().map(|dim| *dim as u64).product::<u64>();
+    }
+    Ok(total)
+}
+
+fn print(checkpoint: &Checkpoint, report: &Report, parent: Option<&Path>) {
+    println!(
+        "{}: {}, {} parameters in {} tensors, {} in {} files",
+        report.directory,
+        report.model_class,
+        format_count(report.parameters as f64),
+        report.tensors,
+        Bytes(report.bytes as f64),
+        checkpoint.files().count()
+    );
+    for finding in report.findings {
+        let kind = match finding.severity {
+            Severity::Damaged => "damaged",
+            Severity::NotLoadable => "not loadable",
+            Severity::Note => "note",
+        };
+        println!("{kind}: {}", finding.message);
+    }
+    if report.sound {
+        println!("headers, index and shapes fit config.json; every weight is finite");
+    }
+    if let (Some(comparison), Some(parent)) = (report.parent, parent) {
+        println!("against {}: {} tensors are byte-identical", parent.display(), comparison.identical);
+        for (what, names) in [
+            ("other bytes", &comparison.different),
+            ("another shape or type", &comparison.reshaped),
+            ("only here", &comparison.added),
+            ("only in the parent", &comparison.removed),
+        ] {
+            print_names(what, names);
+        }
+    }
+    println!("fingerprint {}", report.fingerprint);
+}
+
+fn print_names(what: &str, names: &[String]) {
+    if names.is_empty() {
+        return;
+    }
+    println!("{what}: {} tensors", names.len());
+    names.iter().take(PRINTED).for_each(|name| println!("  {name}"));
+    if names.len() > PRINTED {
+        println!("  and {} more (see --json)", names.len() - PRINTED);
+    }
+}
