@@ -1,6 +1,12 @@
 //! Reading checkpoints: sound ones as they are, every kind of bad file with an error of its own.
 
 mod checkpoint_files;
+#[path = "checkpoint_files/properties.rs"]
+mod properties;
+#[path = "checkpoint_files/verifying.rs"]
+mod verifying;
+#[path = "checkpoint_files/writing.rs"]
+mod writing;
 
 use std::fs;
 use std::path::Path;

@@ -87,27 +87,29 @@ fn outcome(report: &Report) -> Result<(), Failure> {
     let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
     let directory = &report.directory;
     if !report.sound {
-        let damaged = count(Severity::Damaged);
-        return Err(Failure::bad_input(format!("{directory} is damaged: {damaged} tensors are not finite")));
+        let verb = if count(Severity::Damaged) == 1 { "is" } else { "are" };
+        let damaged = tensors(count(Severity::Damaged));
+        return Err(Failure::bad_input(format!("{directory} is damaged: {damaged} {verb} not finite")));
     }
     if !report.loadable {
-        let message =
-            format!("{directory} is sound, but {} says it cannot be loaded so", count_rules(report));
+        let rules = match count(Severity::NotLoadable) {
+            1 => "1 rule is".to_string(),
+            n => format!("{n} rules are"),
+        };
+        let message = format!("{directory} is sound but does not load as asked: {rules} broken");
         return Err(Failure::Infeasible(message));
     }
     match report.parent.map(|parent| parent.different.len()) {
         None | Some(0) => Ok(()),
         Some(n) => {
-            Err(Failure::Infeasible(format!("{n} tensors of {directory} have other bytes than the parent's")))
+            let tensors = tensors(n);
+            Err(Failure::Infeasible(format!("{tensors} of {directory} with other bytes than the parent's")))
         }
     }
 }
 
-fn count_rules(report: &Report) -> String {
-    match report.findings.iter().filter(|f| f.severity == Severity::NotLoadable).count() {
-        1 => "1 rule".into(),
-        n => format!("{n} rules"),
-    }
+fn tensors(count: usize) -> String {
+    if count == 1 { "1 tensor".into() } else { format!("{count} tensors") }
 }
 
 fn weights(checkpoint: &Checkpoint) -> Result<Vec<Finding>, Failure> {
@@ -154,7 +156,7 @@ fn print(checkpoint: &Checkpoint, report: &Report, parent: Option<&Path>) {
         println!("headers, index and shapes fit config.json; every weight is finite");
     }
     if let (Some(comparison), Some(parent)) = (report.parent, parent) {
-        println!("against {}: {} tensors are byte-identical", parent.display(), comparison.identical);
+        println!("against {}: {} byte-identical", parent.display(), tensors(comparison.identical));
         for (what, names) in [
             ("other bytes", &comparison.different),
             ("another shape or type", &comparison.reshaped),
@@ -171,7 +173,7 @@ fn print_names(what: &str, names: &[String]) {
     if names.is_empty() {
         return;
     }
-    println!("{what}: {} tensors", names.len());
+    println!("{what}: {}", tensors(names.len()));
     names.iter().take(PRINTED).for_each(|name| println!("  {name}"));
     if names.len() > PRINTED {
         println!("  and {} more (see --json)", names.len() - PRINTED);
