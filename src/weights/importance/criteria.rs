@@ -1,11 +1,14 @@
 //! Criteria of published systems behind one interface: scores of FFN neurons and of query heads.
 
+use serde::{Deserialize, Serialize};
+
 use crate::weights::importance::rankings::{self, HeadScore};
 use crate::weights::importance::statistics::{Channels, LayerSums};
 use crate::weights::network::layer::{Attention, Ffn, Linear};
 
 /// How neurons and heads are scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Criterion {
     /// Activations alone: L2 over samples of the mean over tokens (Minitron, arXiv 2407.14679).
     Minitron,
