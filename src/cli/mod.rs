@@ -9,6 +9,7 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
 }
 
+mod ablate;
 mod arguments;
 mod costs;
 mod deployment;
@@ -35,10 +36,13 @@ mod profiles_new;
 mod profiles_show;
 mod profiles_verify;
 mod progress;
+mod prune;
+mod prune_target;
 mod quality;
 mod search;
 mod search_print;
 mod search_target;
+mod surgery_options;
 mod verify;
 
 use std::io::{self, Write};
@@ -93,6 +97,10 @@ enum Command {
     Search(Box<search::Args>),
     /// Predict latency, throughput and memory of one model in one shape
     Predict(predict::Args),
+    /// Turn a checkpoint into the chosen shape
+    Prune(Box<prune::Args>),
+    /// Prune in memory with one step of the surgery after the other, and measure what each is worth
+    Ablate(Box<ablate::Args>),
     /// Draw a plan again from its plan.json
     Plot(plot::Args),
     /// List the built-in models and show what a config.json describes
@@ -143,6 +151,8 @@ pub fn main() -> ExitCode {
         Command::Profiles(args) => profiles::run(args, &arguments.global),
         Command::Plot(args) => plot::run(args, &arguments.global),
         Command::Search(args) => search::run(args, &arguments.global),
+        Command::Prune(args) => prune::run(args, &arguments.global),
+        Command::Ablate(args) => ablate::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
         Command::Verify(args) => verify::run(args, &arguments.global),
     };

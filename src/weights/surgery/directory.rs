@@ -59,7 +59,8 @@ pub fn write(
     let mut directory = Directory { writer, layers_done };
     let repair = operation.perform(&mut directory)?;
     let mut writer = directory.writer;
-    let extras = extras::copy(operation.parent.dir(), &mut writer)?;
+    let weights: Vec<&str> = operation.parent.files().collect();
+    let extras = extras::copy(operation.parent.dir(), &weights, &mut writer)?;
     let planned = operation.planned;
     let (parent, child) = (operation.parent.spec(), &planned.child);
     let record = Record {

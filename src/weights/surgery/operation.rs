@@ -78,6 +78,7 @@ impl<'a> Operation<'a> {
             _ => None,
         };
         hand_over(&mut ends, tensors::end(spec, Role::Embedding), receiver)?;
+        self.release(Role::Embedding, None)?;
         let mut repairs = Vec::new();
         for (index, cut) in self.planned.cut.layers.iter().enumerate() {
             let mut parts = self.layer(cut, wide)?;
@@ -85,7 +86,9 @@ impl<'a> Operation<'a> {
                 repairs.push(self.repair(lockstep, &mut parts, index, cut, narrow)?);
             }
             for of in tensors::layer(spec, index as u64) {
+                let role = of.role;
                 hand_over(&mut parts, Some(of), receiver)?;
+                self.release(role, Some(cut.parent))?;
             }
             receiver.layers_done(index + 1);
         }
@@ -100,6 +103,14 @@ impl<'a> Operation<'a> {
             hand_over(&mut ends, tensors::end(spec, role), receiver)?;
         }
         Ok(repairs)
+    }
+
+    /// Gives the memory behind a tensor of the parent back to the system.
+    fn release(&self, role: Role, layer: Option<u64>) -> Result<(), SurgeryError> {
+        if let Some(tensor) = self.parent.get(role, layer)? {
+            self.parent.release(&tensor);
+        }
+        Ok(())
     }
 
     fn repair(

@@ -73,13 +73,20 @@ impl<'a> Kept<'a> {
         }
     }
 
-    fn select<'t>(&self, tensor: Tensor<'t>, rows: Side, columns: Side) -> Result<Tensor<'t>, SurgeryError> {
-        select(tensor, self.along(rows), self.along(columns))
+    fn select<'t>(
+        &self,
+        parent: &Checkpoint,
+        tensor: Tensor<'t>,
+        rows: Side,
+        columns: Side,
+    ) -> Result<Tensor<'t>, SurgeryError> {
+        select(parent, tensor, self.along(rows), self.along(columns))
     }
 }
 
 /// The selection, or the tensor itself where it is whole.
 fn select<'t>(
+    parent: &Checkpoint,
     tensor: Tensor<'t>,
     rows: Option<&[u32]>,
     columns: Option<&[u32]>,
@@ -87,7 +94,11 @@ fn select<'t>(
     let whole = |kept: Option<&[u32]>, of: usize| kept.is_none_or(|kept| kept.len() == of);
     match whole(rows, tensor.rows()) && whole(columns, tensor.row_len()) {
         true => Ok(tensor),
-        false => Ok(tensor.select(rows, columns)?.into_owned()),
+        false => {
+            let selected = tensor.select(rows, columns)?.into_owned();
+            parent.release(&tensor);
+            Ok(selected)
+        }
     }
 }
 
@@ -103,7 +114,7 @@ pub fn ends<'a>(parent: &'a Checkpoint, cut: &Cut) -> Result<Parts<'a>, SurgeryE
                 Role::FinalNorm => (Some(cut.hidden.as_slice()), None),
                 _ => (None, Some(cut.hidden.as_slice())),
             };
-            parts.store(role, select(tensor, rows, columns)?);
+            parts.store(role, select(parent, tensor, rows, columns)?);
         }
     }
     Ok(parts)
@@ -125,7 +136,7 @@ pub fn layer<'a>(
     let mut parts = Parts::default();
     for (role, rows, columns) in SIDES {
         if let Some(tensor) = parent.get(role, Some(layer.parent))? {
-            parts.store(role, own.select(tensor, rows, columns)?);
+            parts.store(role, own.select(parent, tensor, rows, columns)?);
         }
     }
     for from in sources(&layer.groups, layer.parent) {
@@ -136,7 +147,7 @@ pub fn layer<'a>(
                 continue;
             }
             if let Some(tensor) = parent.get(role, Some(from))? {
-                let moved = kept.select(tensor, rows, columns)?;
+                let moved = kept.select(parent, tensor, rows, columns)?;
                 clap::append(&mut parts, role, &moved, &correction)?;
             }
         }

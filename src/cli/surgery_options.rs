@@ -1,0 +1,134 @@
+//! The switches of a surgery and the text it repairs on, as typed.
+
+use std::path::{Path, PathBuf};
+
+use archplan::weights::checkpoint::Checkpoint;
+use archplan::weights::importance::criteria::Criterion;
+use archplan::weights::importance::header::Header;
+use archplan::weights::network::text::{self, Request, Samples};
+use archplan::weights::surgery::options::{AbsorbPostNorm, DepthMethod, NormInit, Options, Repair};
+use clap::ValueEnum;
+
+use crate::cli::Failure;
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Do it.
+    On,
+    /// Leave it out.
+    Off,
+}
+
+/// Criteria, as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CriterionArg {
+    /// Mean absolute activations (Minitron); heads after the output projection
+    Minitron,
+    /// Column sums of |weight| x input norm (FASP)
+    Fasp,
+    /// Input variance x squared column norm (FLAP)
+    Flap,
+    /// Norms of the weights alone
+    Magnitude,
+}
+
+/// The steps that can be switched.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Surgery")]
+pub struct SurgeryArgs {
+    /// Which layers go: block-influence, contiguous, or layer numbers from 0 such as 17,18,19
+    #[arg(long, value_name = "METHOD", default_value = "contiguous")]
+    depth_method: DepthMethod,
+    /// KV groups of dropped layers compete for the places in the layer before them (CLAP)
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    clap: Switch,
+    /// Norm gains after a cut in width: slnp (keep the L2 norm), energy (measured), none
+    #[arg(long, default_value_t = NormInit::Slnp)]
+    norm: NormInit,
+    /// Post-norms become part of the projections before them: on, off, or auto (where all are nearly constant factors)
+    #[arg(long, value_name = "CHOICE", default_value_t = AbsorbPostNorm::Auto)]
+    absorb_post_norm: AbsorbPostNorm,
+    /// What is refitted: none, affine (a factor per output), least-squares (every weight that lost inputs)
+    #[arg(long, default_value_t = Repair::None)]
+    repair: Repair,
+    /// What decides which FFN neurons and heads stay
+    #[arg(long, value_enum, default_value_t = CriterionArg::Minitron)]
+    criterion: CriterionArg,
+}
+
+impl SurgeryArgs {
+    /// The options as meant.
+    pub fn options(&self) -> Result<Options, Failure> {
+        Ok(Options {
+            depth: self.depth_method.clone(),
+            clap: self.clap == Switch::On,
+            norm: self.norm,
+            absorb: self.absorb_post_norm,
+            repair: self.repair,
+            criterion: match self.criterion {
+                CriterionArg::Minitron => Criterion::Minitron,
+                CriterionArg::Fasp => Criterion::Fasp,
+                CriterionArg::Flap => Criterion::Flap,
+                CriterionArg::Magnitude => Criterion::Magnitude,
+            },
+        })
+    }
+}
+
+/// Text to repair on.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Text of the repair")]
+pub struct DataArgs {
+    /// Text [default: what the statistics were gathered on]
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// How many samples, the first of the file [default: as many as the statistics]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    pub samples: Option<u64>,
+    /// Tokens a sample has at most [default: as the statistics, else 1024]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(2..=1 << 20))]
+    pub seq_len: Option<u64>,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: Option<u64>,
+}
+
+impl DataArgs {
+    /// Threads to use.
+    pub fn threads(&self) -> usize {
+        self.threads
+            .map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), |n| n as usize)
+    }
+}
+
+/// The text: what was typed, or what the statistics were gathered on, if it is still the same.
+pub fn repair_text(
+    args: &DataArgs,
+    parent: &Checkpoint,
+    model: &Path,
+    statistics: Option<&Header>,
+) -> Result<(PathBuf, Samples), Failure> {
+    let known = statistics.map(|header| PathBuf::from(&header.data.path)).filter(|path| path.is_file());
+    let Some(path) = args.data.clone().or(known) else {
+        let was =
+            statistics.map_or_else(String::new, |header| format!(" ({} is not there)", header.data.path));
+        return Err(Failure::bad_input(format!("a repair needs calibration text{was}: give it with --data")));
+    };
+    let of_header = |value: fn(&Header) -> u64| statistics.map(value);
+    let request = Request {
+        samples: args.samples.or(of_header(|h| h.samples)).map(|n| n as usize),
+        seq_len: args.seq_len.or(of_header(|h| h.seq_len)).unwrap_or(1024) as usize,
+        vocabulary: parent.spec().vocab_size as usize,
+    };
+    let samples = text::read(&path, model, request).map_err(Failure::bad_input)?;
+    if let (None, Some(header)) = (&args.data, statistics)
+        && samples.data_hash != header.data.sha256
+    {
+        return Err(Failure::bad_input(format!(
+            "{} is not the text any more that the statistics were gathered on: give the text of the repair with --data",
+            path.display()
+        )));
+    }
+    Ok((path, samples))
+}
