@@ -11,6 +11,8 @@ macro_rules! println {
 
 mod ablate;
 mod arguments;
+mod calibrate;
+mod calibrate_files;
 mod costs;
 mod deployment;
 mod evaluate;
@@ -111,6 +113,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Compare predictions with measured serving runs
     EvaluateServing(evaluate_serving::Args),
+    /// Find out what in a checkpoint matters, from its activations on calibration text
+    Calibrate(Box<calibrate::Args>),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
     Quality(quality::Args),
     /// Check a checkpoint: headers, shapes, index, every weight, and whether engines load it
@@ -144,6 +148,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(&arguments.global);
     let outcome = match &arguments.command {
+        Command::Calibrate(args) => calibrate::run(args, &arguments.global),
         Command::Models(args) => models::run(args, &arguments.global),
         Command::Evaluate(args) => evaluate::run(args, &arguments.global),
         Command::EvaluateServing(args) => evaluate_serving::run(args, &arguments.global),

@@ -23,7 +23,7 @@ pub enum NumbersMut<'a> {
 
 /// One walk for reading and one for changing, so that they cannot differ.
 macro_rules! walk {
-    ($(#[$doc:meta])* $name:ident, $numbers:ident, $iter:ident, $one:ident $(, $mutable:tt)?) => {
+    ($(#[$doc:meta])* $name:ident, $parts:ident, $numbers:ident, $iter:ident, $one:ident $(, $mutable:tt)?) => {
         $(#[$doc])*
         pub fn $name(sums: &$($mutable)? Sums) -> Vec<(String, $numbers<'_>)> {
             let mut found: Vec<(String, $numbers<'_>)> = Vec::new();
@@ -80,6 +80,16 @@ macro_rules! walk {
                 }
             }
             norms.push(("final_norm".to_string(), &$($mutable)? sums.final_norm));
+            $parts(norms, channels, &mut found);
+            found.push(("angular".to_string(), $numbers::F64(&$($mutable)? sums.angular)));
+            found
+        }
+
+        fn $parts<'a>(
+            norms: Vec<(String, &'a $($mutable)? NormSums)>,
+            mut channels: Vec<(String, &'a $($mutable)? Channels)>,
+            found: &mut Vec<(String, $numbers<'a>)>,
+        ) {
             for (place, NormSums { output, energy }) in norms {
                 found.push((format!("{place}.energy"), $numbers::F64(energy)));
                 channels.push((format!("{place}.output"), output));
@@ -89,19 +99,17 @@ macro_rules! walk {
                 found.push((format!("{place}.sum"), $numbers::F64(sum)));
                 found.push((format!("{place}.sum_squares"), $numbers::F64(sum_squares)));
             }
-            found.push(("angular".to_string(), $numbers::F64(&$($mutable)? sums.angular)));
-            found
         }
     };
 }
 
 walk!(
     /// Every field that has numbers or could have, with its name in the file.
-    fields, Numbers, iter, from_ref
+    fields, parts, Numbers, iter, from_ref
 );
 walk!(
     /// The same, to be changed; see [`fields`].
-    fields_mut, NumbersMut, iter_mut, from_mut, mut
+    fields_mut, parts_mut, NumbersMut, iter_mut, from_mut, mut
 );
 
 /// Numbers that the sums of such a model hold: f64 ones, and f32 ones in Gram matrices.

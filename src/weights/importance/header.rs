@@ -78,6 +78,11 @@ impl Header {
         self.parts.iter().map(count).sum()
     }
 
+    /// First sample of the first part inside, from 0.
+    pub fn first_sample(&self) -> u64 {
+        self.parts.first().map_or(0, |part| part_range(*part, self.shards, self.samples).start)
+    }
+
     /// Parts that are not inside.
     pub fn missing_parts(&self) -> Vec<u64> {
         let mut present = self.parts.iter().peekable();
@@ -140,13 +145,26 @@ impl Header {
     /// model's.
     ///
     /// # Errors
-    /// Shape or fingerprint differ.
+    /// Shape, norms or fingerprint differ.
     pub fn check_model(
         &self,
         fingerprint: &str,
         architecture: &Architecture,
         sandwich: bool,
     ) -> Result<(), Mismatch> {
+        self.check_shape(architecture, sandwich)?;
+        if self.model.fingerprint != fingerprint {
+            let (expected, found) = (self.model.fingerprint.clone(), fingerprint.into());
+            return Err(Mismatch { what: "model fingerprint", expected, found });
+        }
+        Ok(())
+    }
+
+    /// Whether the statistics are of a model of this shape.
+    ///
+    /// # Errors
+    /// Shape or norms differ.
+    pub fn check_shape(&self, architecture: &Architecture, sandwich: bool) -> Result<(), Mismatch> {
         let ours = &self.model;
         if ours.architecture.runs() != architecture.runs()
             || ours.architecture.hidden != architecture.hidden
@@ -159,10 +177,6 @@ impl Header {
             let norms = |sandwich: bool| if sandwich { "sandwich" } else { "pre-norm" }.to_string();
             let (expected, found) = (norms(ours.sandwich), norms(sandwich));
             return Err(Mismatch { what: "model norms", expected, found });
-        }
-        if ours.fingerprint != fingerprint {
-            let (expected, found) = (ours.fingerprint.clone(), fingerprint.into());
-            return Err(Mismatch { what: "model fingerprint", expected, found });
         }
         Ok(())
     }

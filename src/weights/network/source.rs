@@ -44,6 +44,14 @@ pub trait LayerSource: Sync {
         self.ends()
     }
 
+    /// Gain of the last norm alone, `[hidden]`.
+    ///
+    /// # Errors
+    /// Weights that cannot be loaded.
+    fn final_norm(&self) -> Result<Vec<f32>, WeightsError> {
+        Ok(self.output_ends()?.final_norm.clone())
+    }
+
     /// The stream as it enters the first layer, reading only the embedding's rows that are asked for: `out` is made
     /// `[tokens, hidden]`.
     ///
@@ -112,6 +120,14 @@ impl LayerSource for Streamed<'_> {
         let roles = [Role::FinalNorm, Role::LmHead];
         release(self.checkpoint, roles.into_iter().filter_map(|role| tensors::end(self.spec(), role)));
         Ok(Cow::Owned(ends))
+    }
+
+    fn final_norm(&self) -> Result<Vec<f32>, WeightsError> {
+        let tensor = self.checkpoint.get(Role::FinalNorm, None).map_err(WeightsError::Source)?;
+        let missing = || WeightsError::Missing { place: "ends of the model".into(), role: Role::FinalNorm };
+        let mut gain = tensor.ok_or_else(missing)?.to_f32().map_err(WeightsError::Tensor)?;
+        gain.iter_mut().for_each(|g| *g += self.settings.gain_offset);
+        Ok(gain)
     }
 
     fn embed(&self, tokens: &[u32], out: &mut Vec<f32>) -> Result<(), SourceError> {
