@@ -1,13 +1,21 @@
 //! Progress of long work: a bar with ETA on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Time between two lines on how far the work is, where no bar is drawn.
+const LINES: Duration = Duration::from_secs(30);
 
 /// A known number of steps.
 pub struct Steps {
     bar: Option<ProgressBar>,
+    total: u64,
+    started: Instant,
+    /// Steps done, and when a line last said so.
+    state: Mutex<(u64, Instant)>,
 }
 
 impl Steps {
@@ -21,7 +29,8 @@ impl Steps {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Self { bar }
+        let started = Instant::now();
+        Self { bar, total, started, state: Mutex::new((0, started)) }
     }
 
     /// Says what is being done.
@@ -36,6 +45,15 @@ impl Steps {
     pub fn done(&self) {
         if let Some(bar) = &self.bar {
             bar.inc(1);
+            return;
+        }
+        let Ok(mut state) = self.state.lock() else { return };
+        state.0 += 1;
+        if state.1.elapsed() >= LINES {
+            state.1 = Instant::now();
+            let left = self.total.saturating_sub(state.0) as f64 / state.0 as f64;
+            let seconds = left * self.started.elapsed().as_secs_f64();
+            log::info!("{} of {}, ETA {seconds:.0} s", state.0, self.total);
         }
     }
 }
