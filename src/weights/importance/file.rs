@@ -1,12 +1,13 @@
 //! Files of statistics: safetensors with a JSON header, read strictly, written whole or not at all.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
+use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors, TensorView};
-use safetensors::{Dtype, View};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::files;
 use crate::model::architecture::Architecture;
@@ -26,6 +27,9 @@ pub struct Importance {
     /// The sums.
     pub sums: Sums,
 }
+
+/// Fields by name, in the order of the file.
+type Fields<'a> = Vec<(String, Numbers<'a>)>;
 
 /// The header as it is stored.
 #[derive(Serialize, Deserialize)]
@@ -105,6 +109,26 @@ impl Importance {
     /// # Errors
     /// Sums that are not those of the header's model, or that are not finite. `path` names the file in errors.
     pub fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, StatisticsError> {
+        let (mut bytes, entries) = self.opening(path)?;
+        entries.iter().for_each(|(_, numbers)| bytes.extend(little_endian(*numbers)));
+        Ok(bytes)
+    }
+
+    /// Writes the statistics to `path`, whole or not at all, without a copy of them in memory.
+    ///
+    /// # Errors
+    /// As [`Importance::to_bytes`]; the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), StatisticsError> {
+        let (opening, entries) = self.opening(path)?;
+        let written = files::write_atomically_with(path, |file| {
+            file.write_all(&opening)?;
+            entries.iter().try_for_each(|(_, numbers)| file.write_all(&little_endian(*numbers)))
+        });
+        written.map_err(|error| StatisticsError::Io { path: path.into(), error })
+    }
+
+    /// What stands before the numbers, and the numbers in the order in which they follow.
+    fn opening(&self, path: &Path) -> Result<(Vec<u8>, Fields<'_>), StatisticsError> {
         let header_error = |reason: String| StatisticsError::Header { path: path.into(), reason };
         let counts = Counts {
             samples: self.sums.samples,
@@ -112,30 +136,36 @@ impl Importance {
             angular_tokens: self.sums.angular_tokens,
         };
         let (model, grams) = (&self.header.model, self.header.grams);
-        let shape = Sums::zeros(&model.architecture, model.sandwich, grams);
-        if fields::fields(&shape).iter().map(length).ne(fields::fields(&self.sums).iter().map(length)) {
+        let expected = fields::sizes(&model.architecture, model.sandwich, grams);
+        let mut entries = fields::fields(&self.sums);
+        if sizes(&entries) != expected || !self.is_shaped() {
             return Err(header_error("the sums are not those of a model of this shape".into()));
         }
+        for (name, numbers) in &entries {
+            check_numbers(name, *numbers, path)?;
+        }
+        entries.retain(|(_, numbers)| bytes_of(*numbers) > 0);
+        // The wider type first, which keeps every tensor aligned.
+        entries.sort_by_key(|(name, numbers)| (matches!(numbers, Numbers::F32(_)), name.clone()));
         let stored = Stored { format: FORMAT, header: self.header.clone(), counts };
         let text = serde_json::to_string(&stored).map_err(|error| header_error(error.to_string()))?;
-        let mut entries = Vec::new();
-        for (name, numbers) in fields::fields(&self.sums) {
-            check_numbers(&name, numbers, path)?;
-            entries.push((name, Entry::new(numbers)));
-        }
-        entries.retain(|(_, entry)| entry.data_len() > 0);
-        let metadata = [(METADATA_KEY.to_string(), text)].into_iter().collect();
-        safetensors::serialize(entries, Some(metadata)).map_err(|error| header_error(error.to_string()))
+        Ok((opening_bytes(&text, &entries), entries))
     }
 
-    /// Writes the statistics to `path`, whole or not at all.
-    ///
-    /// # Errors
-    /// As [`Importance::to_bytes`]; the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), StatisticsError> {
-        let bytes = self.to_bytes(path)?;
-        files::write_atomically(path, &bytes)
-            .map_err(|error| StatisticsError::Io { path: path.into(), error })
+    /// Whether every field is as long as it is in a model of the header's shape; without Gram matrices, whose squares need
+    /// no second look once the sizes add up.
+    fn is_shaped(&self) -> bool {
+        let model = &self.header.model;
+        let shape = Sums::zeros(&model.architecture, model.sandwich, false);
+        let lengths = |sums: &Sums| -> Vec<(String, usize)> {
+            let sums = fields::fields(sums).into_iter();
+            sums.filter_map(|(name, numbers)| match numbers {
+                Numbers::F64(values) => Some((name, values.len())),
+                Numbers::F32(_) => None,
+            })
+            .collect()
+        };
+        lengths(&shape) == lengths(&self.sums)
     }
 
     /// Whether the statistics are of the model whose checkpoint has this fingerprint and shape.
@@ -274,13 +304,6 @@ fn is_empty(numbers: &NumbersMut<'_>) -> bool {
     }
 }
 
-fn length(field: &(String, Numbers<'_>)) -> (String, usize) {
-    match field.1 {
-        Numbers::F64(values) => (field.0.clone(), values.len()),
-        Numbers::F32(values) => (field.0.clone(), values.len()),
-    }
-}
-
 /// Gram matrices are square.
 fn square(length: usize) -> Vec<usize> {
     vec![length.isqrt(); 2]
@@ -290,45 +313,45 @@ fn shown(dtype: Dtype, shape: &[usize]) -> String {
     format!("{dtype:?} {shape:?}")
 }
 
-/// A field on its way into a file.
-struct Entry<'a> {
-    numbers: Numbers<'a>,
-    shape: Vec<usize>,
+/// Numbers of F64 and of F32.
+fn sizes(entries: &[(String, Numbers<'_>)]) -> (u128, u128) {
+    entries.iter().fold((0, 0), |(sums, squares), (_, numbers)| match numbers {
+        Numbers::F64(values) => (sums + values.len() as u128, squares),
+        Numbers::F32(values) => (sums, squares + values.len() as u128),
+    })
 }
 
-impl<'a> Entry<'a> {
-    fn new(numbers: Numbers<'a>) -> Self {
-        let shape = match numbers {
-            Numbers::F64(values) => vec![values.len()],
-            Numbers::F32(values) => square(values.len()),
+fn bytes_of(numbers: Numbers<'_>) -> usize {
+    match numbers {
+        Numbers::F64(values) => 8 * values.len(),
+        Numbers::F32(values) => 4 * values.len(),
+    }
+}
+
+fn little_endian(numbers: Numbers<'_>) -> Vec<u8> {
+    match numbers {
+        Numbers::F64(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Numbers::F32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    }
+}
+
+/// Length and JSON header of a safetensors file of these tensors, one after the other.
+fn opening_bytes(metadata: &str, entries: &[(String, Numbers<'_>)]) -> Vec<u8> {
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({ METADATA_KEY: metadata }));
+    let mut begin = 0;
+    for (name, numbers) in entries {
+        let end = begin + bytes_of(*numbers);
+        let (dtype, shape) = match numbers {
+            Numbers::F64(values) => ("F64", vec![values.len()]),
+            Numbers::F32(values) => ("F32", square(values.len())),
         };
-        Self { numbers, shape }
+        header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}));
+        begin = end;
     }
-}
-
-impl View for Entry<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.numbers {
-            Numbers::F64(_) => Dtype::F64,
-            Numbers::F32(_) => Dtype::F32,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        match self.numbers {
-            Numbers::F64(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Numbers::F32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        match self.numbers {
-            Numbers::F64(values) => 8 * values.len(),
-            Numbers::F32(values) => 4 * values.len(),
-        }
-    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text);
+    bytes
 }
