@@ -9,12 +9,15 @@ use archplan::model::counts;
 use archplan::model::tensors::Role;
 use archplan::weights::checkpoint::Checkpoint;
 use archplan::weights::checkpoint::writer::SHARD_LIMIT;
+use archplan::weights::importance::statistics::{LayerSums, PostNormSums, Sums};
+use archplan::weights::network::source::Resident;
 use archplan::weights::surgery::child;
 use archplan::weights::surgery::cut::Cut;
 use archplan::weights::surgery::directory::{self, Provenance};
 use archplan::weights::surgery::operation::Operation;
 use archplan::weights::surgery::options::{NormInit, Options, Repair};
 use archplan::weights::surgery::planning::{self, Planned};
+use archplan::weights::surgery::trial;
 use serde_json::json;
 
 fn options(norm: NormInit, repair: Repair) -> Options {
@@ -100,28 +103,142 @@ fn channels_that_carry_nothing_are_cut_without_a_trace() {
 #[test]
 fn groups_that_move_between_layers_do_there_what_they_did() {
     // Only the attention of the second layer writes; the two layers' norms differ.
-    for config in [tiny::llama(), tiny::pangu()] {
-        let scratch = tempfile::tempdir().unwrap();
-        let (parent, out) = (scratch.path().join("parent"), scratch.path().join("child"));
-        let config = tiny::with(config, json!({"num_hidden_layers": 2}));
-        tiny::write(&parent, &config, 3, |tensor, values| match (tensor.role, tensor.layer) {
-            (Role::Down, _) | (Role::O | Role::OBias, Some(0)) => values.fill(0.0),
-            // Behind a post-norm only a common factor can be taken over exactly.
-            (Role::AttentionPostNorm, Some(layer)) => values.fill(0.5 + layer as f32),
-            _ => {}
-        });
-        let cut = |cut: &mut Cut| merge_into_first(cut, &[(1, 0), (1, 1)]);
-        let sandwich = config.get("sandwich_norm").is_some();
-        let parent_of = Checkpoint::open(&parent).unwrap();
-        if sandwich {
-            // Constants of absorption need statistics; here the ratio is one of the gains only, and renormalised.
-            drop(parent_of);
-            continue;
+    let scratch = tempfile::tempdir().unwrap();
+    let (parent, out) = (scratch.path().join("parent"), scratch.path().join("child"));
+    let config = tiny::with(tiny::llama(), json!({"num_hidden_layers": 2}));
+    tiny::write(&parent, &config, 3, |tensor, values| match (tensor.role, tensor.layer) {
+        (Role::Down, _) | (Role::O, Some(0)) => values.fill(0.0),
+        _ => {}
+    });
+    let cut = |cut: &mut Cut| merge_into_first(cut, &[(1, 0), (1, 1)]);
+    prune(&parent, &out, cut, &Options::default(), &[]);
+    let tokens = tiny::sequences(40, 3, 9, 5);
+    let apart = tiny::apart(&tiny::logits_of(&parent, &tokens), &tiny::logits_of(&out, &tokens));
+    assert!(apart < 5e-5, "{apart}");
+}
+
+/// Operates with statistics; the child's tensors by role and layer, in f32.
+fn operate(
+    parent: &Path,
+    sums: &Sums,
+    options: &Options,
+    absorbed: bool,
+    cut: impl FnOnce(&mut Cut),
+) -> Resident {
+    let parent = Checkpoint::open(parent).unwrap();
+    let mut kept = Cut::identity(parent.spec());
+    cut(&mut kept);
+    let child = child::spec(parent.spec(), &kept, absorbed).unwrap();
+    let planned = Planned { cut: kept, child, absorbed, sites: Vec::new() };
+    let operation = Operation { parent: &parent, planned: &planned, options, sums: Some(sums), samples: &[] };
+    trial::in_memory(&operation).unwrap().0
+}
+
+/// Sums of one token for every layer, as `set` makes them.
+fn sums(layers: usize, set: impl Fn(usize, &mut LayerSums)) -> Sums {
+    let mut sums = Sums { samples: 1, tokens: 1, ..Sums::default() };
+    for index in 0..layers {
+        let mut of = LayerSums::default();
+        set(index, &mut of);
+        sums.layers.push(of);
+    }
+    sums
+}
+
+#[test]
+fn groups_that_move_behind_another_post_norm_are_scaled_to_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let parent = scratch.path().join("parent");
+    tiny::write(&parent, &tiny::with(tiny::pangu(), json!({"num_hidden_layers": 2})), 5, |_, _| ());
+    let constants = [0.5, 2.0];
+    let sums = sums(2, |index, of| {
+        of.attention_post_norm =
+            Some(PostNormSums { rms: 1.0, rms_squared: 1.0, gained_by_rms: constants[index], gained: 1.0 });
+    });
+    let cut = |cut: &mut Cut| merge_into_first(cut, &[(0, 0), (1, 1)]);
+    let child = operate(&parent, &sums, &Options::default(), false, cut);
+    let parent = Checkpoint::open(&parent).unwrap();
+    let numbers = |role, layer| parent.get(role, Some(layer)).unwrap().unwrap().to_f32().unwrap();
+    let (gains, o) =
+        ([0, 1].map(|l| numbers(Role::AttentionPostNorm, l)), [0, 1].map(|l| numbers(Role::O, l)));
+    let (biases, made) =
+        ([0, 1].map(|l| numbers(Role::OBias, l)), child.layers[0].attention.as_ref().unwrap());
+    for row in 0..16 {
+        let ratio = gains[1][row] / gains[0][row] * 4.0;
+        for column in 0..16 {
+            assert_eq!(made.o.weight[row * 32 + column], o[0][row * 32 + column]);
+            let moved = o[1][row * 32 + 16 + column] * ratio;
+            assert!((made.o.weight[row * 32 + 16 + column] - moved).abs() <= 1e-5 * moved.abs());
         }
-        prune(&parent, &out, cut, &Options::default(), &[]);
-        let tokens = tiny::sequences(40, 3, 9, 5);
-        let apart = tiny::apart(&tiny::logits_of(&parent, &tokens), &tiny::logits_of(&out, &tokens));
-        assert!(apart < 5e-5, "{apart}");
+        let bias = biases[0][row] + biases[1][row] * ratio;
+        assert!((made.o.bias.as_ref().unwrap()[row] - bias).abs() <= 1e-5 * bias.abs().max(0.1));
+    }
+}
+
+#[test]
+fn an_absorbed_post_norm_is_its_gain_times_the_constant() {
+    let scratch = tempfile::tempdir().unwrap();
+    let parent = scratch.path().join("parent");
+    tiny::write(&parent, &tiny::pangu(), 5, |_, _| ());
+    let of = PostNormSums { rms: 1.0, rms_squared: 1.0, gained_by_rms: 0.75, gained: 1.5 };
+    let sums = sums(4, |_, sums| (sums.attention_post_norm, sums.ffn_post_norm) = (Some(of), Some(of)));
+    let child = operate(&parent, &sums, &Options::default(), true, |_| ());
+    let parent = Checkpoint::open(&parent).unwrap();
+    let numbers = |role| parent.get(role, Some(2)).unwrap().unwrap().to_f32().unwrap();
+    let (attention, ffn) =
+        (child.layers[2].attention.as_ref().unwrap(), child.layers[2].ffn.as_ref().unwrap());
+    assert!(attention.post_norm.is_none() && ffn.post_norm.is_none());
+    for (gain, before, after) in [
+        (Role::AttentionPostNorm, Role::O, &attention.o.weight),
+        (Role::AttentionPostNorm, Role::OBias, attention.o.bias.as_ref().unwrap()),
+        (Role::FfnPostNorm, Role::Down, &ffn.down.weight),
+    ] {
+        let (gain, before) = (numbers(gain), numbers(before));
+        let width = before.len() / 16;
+        for (i, (before, after)) in before.iter().zip(after).enumerate() {
+            assert!((before * gain[i / width] * 0.5 - after).abs() <= 1e-6, "{before} {after}");
+        }
+    }
+}
+
+#[test]
+fn the_bias_takes_over_the_mean_of_what_was_dropped() {
+    let scratch = tempfile::tempdir().unwrap();
+    let parent = scratch.path().join("parent");
+    tiny::write(
+        &parent,
+        &tiny::with(tiny::llama(), json!({"attention_bias": true, "mlp_bias": true})),
+        5,
+        |_, _| (),
+    );
+    let mean = |i: usize| (i as f64 * 0.7).sin();
+    let sums = sums(4, |_, of| {
+        of.head_outputs.sum = (0..32).map(mean).collect();
+        of.ffn_hidden.sum = (0..24).map(mean).collect();
+    });
+    let cut = |cut: &mut Cut| {
+        for layer in &mut cut.layers {
+            layer.ffn.truncate(20);
+            layer.groups.truncate(1);
+        }
+    };
+    let bias = Options { repair: Repair::Bias, ..Options::default() };
+    let child = operate(&parent, &sums, &bias, false, cut);
+    let parent = Checkpoint::open(&parent).unwrap();
+    let numbers = |role| parent.get(role, Some(1)).unwrap().unwrap().to_f32().unwrap();
+    let (attention, ffn) =
+        (child.layers[1].attention.as_ref().unwrap(), child.layers[1].ffn.as_ref().unwrap());
+    for (weight, bias, made, kept) in [
+        (Role::O, Role::OBias, attention.o.bias.as_ref().unwrap(), 16),
+        (Role::Down, Role::DownBias, ffn.down.bias.as_ref().unwrap(), 20),
+    ] {
+        let (weight, bias) = (numbers(weight), numbers(bias));
+        let width = weight.len() / 16;
+        for row in 0..16 {
+            let lost: f64 = (kept..width).map(|i| f64::from(weight[row * width + i]) * mean(i)).sum();
+            let wanted = f64::from(bias[row]) + lost;
+            assert!((f64::from(made[row]) - wanted).abs() < 1e-5, "{} {wanted}", made[row]);
+        }
     }
 }
 

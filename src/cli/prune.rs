@@ -9,9 +9,8 @@ use archplan::weights::checkpoint::writer::{SHARD_LIMIT, Written};
 use archplan::weights::importance::file::Importance;
 use archplan::weights::surgery::directory::{self, Provenance};
 use archplan::weights::surgery::operation::Operation;
-use archplan::weights::surgery::options::Repair;
 use archplan::weights::surgery::planning::{self, Planned};
-use archplan::weights::surgery::record::{DataRecord, Record};
+use archplan::weights::surgery::record::{DataRecord, Record, Refit};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -82,9 +81,16 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             false => Ok(()),
         };
     }
-    let repairs = options.repair != Repair::None && !planned.cut.is_identity(parent.spec());
+    let repairs = options.repair.needs_text() && !planned.cut.is_identity(parent.spec());
     let header = importance.as_ref().map(|(importance, _)| &importance.header);
-    let text = repairs.then(|| repair_text(&args.data, &parent, &args.model, header)).transpose()?;
+    let grams = header.is_some_and(|header| header.grams) && args.data.data.is_none();
+    let text = match repairs.then(|| repair_text(&args.data, &parent, &args.model, header)) {
+        Some(Err(Failure::BadInput(reason))) if grams => {
+            log::warn!("{reason}; repairing from the Gram matrices of the statistics");
+            None
+        }
+        text => text.transpose()?,
+    };
     let provenance = Provenance {
         command: output::command_line(),
         importance_sha256: importance.as_ref().map(|(_, hash)| hash.clone()),
@@ -177,11 +183,14 @@ fn report(args: &Args, global: &Global, record: &Record, written: &Written) -> R
     if !record.repair.is_empty() {
         let mut table = output::table(&["layer", "refitted", "of the stream still missed"]);
         for layer in &record.repair {
-            let refitted = layer.refits.iter().filter(|refit| refit.strength.is_some()).count();
+            let counts = |refit: &&Refit| refit.strength.is_some() || layer.stream_error.is_none();
+            let refitted = layer.refits.iter().filter(counts).count();
             table.add_row([
                 layer.layer.to_string(),
                 format!("{refitted} of {}", layer.refits.len()),
-                format!("{:.2} %", layer.stream_error * 100.0),
+                layer
+                    .stream_error
+                    .map_or_else(|| "not known".into(), |share| format!("{:.2} %", share * 100.0)),
             ]);
         }
         output::align_right(&mut table, [0, 1, 2]);

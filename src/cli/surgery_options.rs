@@ -49,7 +49,8 @@ pub struct SurgeryArgs {
     /// Post-norms become part of the projections before them: on, off, or auto (where all are nearly constant factors)
     #[arg(long, value_name = "CHOICE", default_value_t = AbsorbPostNorm::Auto)]
     absorb_post_norm: AbsorbPostNorm,
-    /// What is refitted: none, affine (a factor per output), least-squares (every weight that lost inputs)
+    /// What is refitted: none, bias (FLAP: means of what was dropped), affine (a factor per output),
+    /// least-squares (every weight that lost inputs)
     #[arg(long, default_value_t = Repair::None)]
     repair: Repair,
     /// What decides which FFN neurons and heads stay

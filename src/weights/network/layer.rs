@@ -13,6 +13,24 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
 }
 
+impl Linear {
+    /// Some of the outputs, in the order of `rows`; those that are not there are left out.
+    pub fn rows(&self, rows: &[u32]) -> Linear {
+        let row = |row: &u32| {
+            let at = *row as usize * self.inputs;
+            self.weight.get(at..at + self.inputs)
+        };
+        let kept = |bias: &Vec<f32>| rows.iter().filter_map(|row| bias.get(*row as usize).copied()).collect();
+        let weight: Vec<f32> = rows.iter().filter_map(row).flatten().copied().collect();
+        Linear {
+            outputs: weight.len().checked_div(self.inputs).unwrap_or(0),
+            inputs: self.inputs,
+            weight,
+            bias: self.bias.as_ref().map(kept),
+        }
+    }
+}
+
 /// Attention of one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {

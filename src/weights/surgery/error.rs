@@ -59,9 +59,6 @@ pub enum SurgeryError {
         /// The step.
         step: &'static str,
     },
-    /// The repair needs text.
-    #[error("--repair needs the calibration text: give it with --data")]
-    NoData,
     /// Too little text for a repair.
     #[error(
         "a repair needs at least 2 sequences, one of them to judge the fit, found {found}: give more with --data"
@@ -69,6 +66,14 @@ pub enum SurgeryError {
     TooFewSamples {
         /// Sequences there.
         found: usize,
+    },
+    /// There is no bias to add to.
+    #[error(
+        "--repair bias: this {class} has no bias on o_proj or down_proj to add to; use affine or least-squares"
+    )]
+    NoBias {
+        /// The class.
+        class: &'static str,
     },
     /// There are no post-norms.
     #[error(

@@ -18,6 +18,7 @@ use crate::weights::surgery::options::{NormInit, Options, Repair};
 use crate::weights::surgery::parts::Parts;
 use crate::weights::surgery::planning::Planned;
 use crate::weights::surgery::record::{LayerRepair, Refit};
+use crate::weights::surgery::repair::grams::GramRepair;
 use crate::weights::surgery::repair::lockstep::Lockstep;
 use crate::weights::surgery::repair::ridge::Freedom;
 use crate::weights::surgery::slice;
@@ -59,12 +60,12 @@ impl<'a> Operation<'a> {
         let [wide, narrow] = &settings;
         let mut ends = self.ends(wide)?;
         let freedom = match self.options.repair {
-            Repair::None => None,
+            Repair::None | Repair::Bias => None,
             Repair::Affine => Some(Freedom::Affine),
             Repair::LeastSquares => Some(Freedom::Full),
         };
-        let mut models = None;
-        if freedom.is_some() && !self.planned.cut.is_identity(self.parent.spec()) {
+        let (mut models, text) = (None, !self.samples.is_empty() || !self.has_grams());
+        if freedom.is_some() && text && !self.planned.cut.is_identity(self.parent.spec()) {
             let theirs = ends_from(|role| self.parent.get(role, None), wide)?;
             let mine = loaded_ends(&ends, narrow)?;
             models = Some((theirs, mine));
@@ -84,6 +85,8 @@ impl<'a> Operation<'a> {
             let mut parts = self.layer(cut, wide)?;
             if let Some(lockstep) = &mut lockstep {
                 repairs.push(self.repair(lockstep, &mut parts, index, cut, narrow)?);
+            } else if let (Some(freedom), false) = (freedom, text) {
+                repairs.push(self.repair_from_grams(&mut parts, index, cut, &settings, freedom)?);
             }
             for of in tensors::layer(spec, index as u64) {
                 let role = of.role;
@@ -130,7 +133,58 @@ impl<'a> Operation<'a> {
                 strength: outcome.strength,
             };
         let refits = outcomes.into_iter().map(refit).collect();
-        Ok(LayerRepair { layer: index as u64, refits, stream_error: lockstep.stream_error() })
+        Ok(LayerRepair { layer: index as u64, refits, stream_error: Some(lockstep.stream_error()) })
+    }
+
+    /// Gram matrices of every layer are there.
+    fn has_grams(&self) -> bool {
+        self.sums.is_some_and(|sums| sums.layers.iter().all(|layer| layer.grams.is_some()))
+    }
+
+    fn repair_from_grams(
+        &self,
+        parts: &mut Parts<'_>,
+        index: usize,
+        cut: &LayerCut,
+        [wide, narrow]: &[Settings; 2],
+        freedom: Freedom,
+    ) -> Result<LayerRepair, SurgeryError> {
+        let mut record = LayerRepair { layer: index as u64, refits: Vec::new(), stream_error: None };
+        let Some(of) = self.sums.and_then(|sums| sums.layers.get(cut.parent as usize)) else {
+            return Ok(record);
+        };
+        let Some(grams) = &of.grams else { return Ok(record) };
+        let tokens = self.sums.map_or(1, |sums| sums.tokens);
+        let hidden = &self.planned.cut.hidden;
+        let scale = |role: Role, norm: &NormSums| -> Result<f64, SurgeryError> {
+            let share = rankings::energy_share(norm, tokens, hidden);
+            let energy = norms::energy(share, wide.hidden, hidden.len());
+            Ok(self.layer_norm_factor(role, cut.parent, wide)? / energy)
+        };
+        let factors = |role: Role, part: &str| -> Result<Option<Vec<f32>>, SurgeryError> {
+            let (Some(gain), true) = (self.gain(role, Some(cut.parent), wide)?, self.planned.absorbed) else {
+                return Ok(None);
+            };
+            let constant = self.constant(cut.parent, part)? as f32;
+            Ok(Some(hidden.iter().filter_map(|k| gain.get(*k as usize)).map(|g| g * constant).collect()))
+        };
+        let parent = layer_from(|role| self.parent.get(role, Some(cut.parent)), wide, cut.parent)?;
+        let mut layer = layer_from(|role| parts.tensor(role), narrow, index as u64)?;
+        let repair = GramRepair {
+            parent: &parent,
+            grams,
+            hidden,
+            cut,
+            head_dim: wide.head_dim,
+            scales: [scale(Role::AttentionNorm, &of.attention_norm)?, scale(Role::FfnNorm, &of.ffn_norm)?],
+            outputs: [factors(Role::AttentionPostNorm, "attention")?, factors(Role::FfnPostNorm, "ffn")?],
+            freedom,
+        };
+        let done = repair.repair(&mut layer)?;
+        let refit = |projection: &str| Refit { projection: projection.into(), strength: None };
+        record.refits = done.into_iter().map(refit).collect();
+        put_layer(parts, layer, narrow.gain_offset)?;
+        Ok(record)
     }
 
     fn ends(&self, wide: &Settings) -> Result<Parts<'a>, SurgeryError> {
@@ -160,6 +214,9 @@ impl<'a> Operation<'a> {
         let mut parts = slice::layer(self.parent, &self.planned.cut, cut, |from| {
             self.correction(cut.parent, from, wide)
         })?;
+        if self.options.repair == Repair::Bias {
+            self.compensate(&mut parts, cut)?;
+        }
         if self.planned.absorbed {
             for (part, roles) in [
                 ("attention", (Role::AttentionPostNorm, Role::O, Role::OBias)),
@@ -176,6 +233,36 @@ impl<'a> Operation<'a> {
             }
         }
         Ok(parts)
+    }
+
+    /// FLAP (arXiv 2312.11983): `b += W_P E[x_P]` over what was dropped, in o_proj and down_proj.
+    fn compensate(&self, parts: &mut Parts<'_>, cut: &LayerCut) -> Result<(), SurgeryError> {
+        let sums = self.sums.ok_or(SurgeryError::NoImportance { step: "--repair bias" })?;
+        let head_dim = self.parent.spec().architecture.head_dim as u32;
+        let heads = cut.own_groups().flat_map(|group| group.q_heads.iter().copied());
+        let channels: Vec<u32> = heads.flat_map(|head| head * head_dim..(head + 1) * head_dim).collect();
+        let Some(of) = sums.layers.get(cut.parent as usize) else { return Ok(()) };
+        for (weight, bias, inputs, kept) in [
+            (Role::O, Role::OBias, &of.head_outputs.sum, &channels),
+            (Role::Down, Role::DownBias, &of.ffn_hidden.sum, &cut.ffn),
+        ] {
+            let (Some(tensor), true) = (self.parent.get(weight, Some(cut.parent))?, parts.has(bias)) else {
+                continue;
+            };
+            let numbers = tensor.to_f32()?;
+            let mut means: Vec<f64> = inputs.iter().map(|sum| sum / sums.tokens.max(1) as f64).collect();
+            kept.iter().for_each(|k| means.get_mut(*k as usize).into_iter().for_each(|mean| *mean = 0.0));
+            let lost = |row: &u32| {
+                let at = *row as usize * means.len();
+                let weights = numbers.get(at..at + means.len()).unwrap_or_default();
+                weights.iter().zip(&means).map(|(w, mean)| f64::from(*w) * mean).sum::<f64>() as f32
+            };
+            let lost: Vec<f32> = self.planned.cut.hidden.iter().map(lost).collect();
+            if let Some(numbers) = parts.numbers(bias)? {
+                numbers.iter_mut().zip(&lost).for_each(|(b, lost)| *b += lost);
+            }
+        }
+        Ok(())
     }
 
     fn layer_norm_factor(&self, role: Role, layer: u64, wide: &Settings) -> Result<f64, SurgeryError> {

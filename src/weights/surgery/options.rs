@@ -50,10 +50,19 @@ pub enum AbsorbPostNorm {
 pub enum Repair {
     /// Nothing.
     None,
+    /// The mean of what dropped heads and neurons gave is added to the bias, where there is one (FLAP).
+    Bias,
     /// One factor per output, and its bias where there is one (SlimLLM).
     Affine,
     /// Ridge regression towards the sliced weights.
     LeastSquares,
+}
+
+impl Repair {
+    /// Parent and child have to be run on calibration text.
+    pub fn needs_text(self) -> bool {
+        matches!(self, Repair::Affine | Repair::LeastSquares)
+    }
 }
 
 /// All of them.
@@ -157,4 +166,4 @@ macro_rules! choices {
 
 choices!(NormInit, "norm initialisation", "none" => None, "slnp" => Slnp, "energy" => Energy);
 choices!(AbsorbPostNorm, "choice for post-norms", "off" => Off, "on" => On, "auto" => Auto);
-choices!(Repair, "repair", "none" => None, "affine" => Affine, "least-squares" => LeastSquares);
+choices!(Repair, "repair", "none" => None, "bias" => Bias, "affine" => Affine, "least-squares" => LeastSquares);

@@ -15,7 +15,7 @@ use crate::weights::surgery::choice;
 use crate::weights::surgery::choice::scores::{LayerScores, Scores};
 use crate::weights::surgery::cut::Cut;
 use crate::weights::surgery::error::SurgeryError;
-use crate::weights::surgery::options::{AbsorbPostNorm, DepthMethod, NormInit, Options};
+use crate::weights::surgery::options::{AbsorbPostNorm, DepthMethod, NormInit, Options, Repair};
 
 /// What will be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +52,12 @@ pub fn plan(
     let narrower = cut.hidden.len() < spec.architecture.hidden as usize;
     if narrower && options.norm == NormInit::Energy && sums.is_none() {
         return Err(SurgeryError::NoImportance { step: "--norm energy" });
+    }
+    if options.repair == Repair::Bias {
+        if !(spec.o_bias || spec.mlp_bias) {
+            return Err(SurgeryError::NoBias { class: spec.family.class_name() });
+        }
+        sums.ok_or(SurgeryError::NoImportance { step: "--repair bias" })?;
     }
     let kept: Vec<u64> = cut.layers.iter().map(|layer| layer.parent).collect();
     let sites = sums.map(|sums| absorb::sites(sums, &kept)).unwrap_or_default();

@@ -83,8 +83,8 @@ pub struct LayerRepair {
     /// Its projections.
     pub refits: Vec<Refit>,
     /// Share of the energy of the parent's stream, in the kept channels behind this layer, that the child misses on kept-out
-    /// sequences.
-    pub stream_error: f64,
+    /// sequences; none where the repair was made from Gram matrices.
+    pub stream_error: Option<f64>,
 }
 
 /// One refitted projection.
@@ -93,6 +93,7 @@ pub struct LayerRepair {
 pub struct Refit {
     /// Such as `o_proj`.
     pub projection: String,
-    /// Ridge chosen on kept-out sequences, as a share of the inputs' mean square; none where the sliced weights were best.
+    /// Ridge chosen on kept-out sequences, as a share of the inputs' mean square; none where the sliced weights
+    /// were best, or where the repair was made from Gram matrices with one ridge for all.
     pub strength: Option<f64>,
 }

@@ -86,7 +86,7 @@ impl Lockstep<'_> {
                     "q_proj" => groups.flat_map(|group| wide_rows(&group.q_heads)).collect(),
                     _ => groups.flat_map(|group| wide_rows(&[group.kv_head])).collect(),
                 };
-                let linear = rows_of(pick(theirs), &rows);
+                let linear = pick(theirs).rows(&rows);
                 for ((joined, targets), inputs) in joined.iter_mut().zip(&sides.targets).zip(&sides.inputs) {
                     joined.append(targets.through(&linear.weight, linear.bias.as_deref(), inputs)?);
                 }
@@ -154,7 +154,7 @@ impl Lockstep<'_> {
         for (name, theirs, mine) in
             [("gate_proj", &theirs.gate, &mut ffn.gate), ("up_proj", &theirs.up, &mut ffn.up)]
         {
-            let linear = rows_of(theirs, &of.ffn);
+            let linear = theirs.rows(&of.ffn);
             let through = |side: usize| -> Result<Targets, SurgeryError> {
                 let (Some(targets), Some(inputs)) = (sides.targets.get(side), sides.inputs.get(side)) else {
                     return Ok(Targets::default());
@@ -248,18 +248,4 @@ fn ordered_sources(of: &LayerCut) -> Vec<u64> {
     let mut sources: Vec<u64> = of.groups.iter().map(|group| group.layer).collect();
     sources.dedup();
     sources
-}
-
-fn rows_of(linear: &Linear, rows: &[u32]) -> Linear {
-    let row = |r: &u32| {
-        let at = *r as usize * linear.inputs;
-        linear.weight.get(at..at + linear.inputs).unwrap_or_default().iter().copied()
-    };
-    let bias = |b: &Vec<f32>| rows.iter().filter_map(|r| b.get(*r as usize).copied()).collect();
-    Linear {
-        outputs: rows.len(),
-        inputs: linear.inputs,
-        weight: rows.iter().flat_map(row).collect(),
-        bias: linear.bias.as_ref().map(bias),
-    }
 }

@@ -2,6 +2,7 @@
 //! inputs that the layers before it, repaired already, hand it.
 
 pub mod ends;
+pub mod grams;
 pub mod layer;
 pub mod lockstep;
 pub mod moments;

@@ -34,6 +34,13 @@ impl Inputs {
         Self { width, tokens: 0.0, sum: vec![0.0; width], gram: vec![0.0; width * width] }
     }
 
+    /// These and further sums of inputs of the same width.
+    pub fn with(&self, more: &Self) -> Self {
+        let sum = self.sum.iter().zip(&more.sum).map(|(a, b)| a + b).collect();
+        let gram = self.gram.iter().zip(&more.gram).map(|(a, b)| a + b).collect();
+        Self { width: self.width, tokens: self.tokens + more.tokens, sum, gram }
+    }
+
     /// Adds tokens `[tokens, width]`.
     ///
     /// # Errors
@@ -58,6 +65,13 @@ impl Targets {
     pub fn add(&mut self, t: &[f32], x: &[f32], inputs: usize) -> Result<(), SizeError> {
         add_rows(&mut self.sum, t);
         product::cross(t, self.width, x, inputs, &mut self.cross)
+    }
+
+    /// These and further sums of the same targets.
+    pub fn with(&self, more: &Self) -> Self {
+        let sum = self.sum.iter().zip(&more.sum).map(|(a, b)| a + b).collect();
+        let cross = self.cross.iter().zip(&more.cross).map(|(a, b)| a + b).collect();
+        Self { width: self.width, sum, cross }
     }
 
     /// Puts further outputs behind these.

@@ -76,9 +76,7 @@ pub fn refit(linear: &mut Linear, evidence: &Evidence<'_>, freedom: Freedom) -> 
     let centred = linear.bias.is_some();
     let normal = Normal::of(evidence.inputs, evidence.targets, centred);
     let judge = Judge::new(evidence);
-    let start = Mat::from_fn(linear.outputs, linear.inputs, |i, j| {
-        linear.weight.get(i * linear.inputs + j).map_or(0.0, |w| f64::from(*w))
-    });
+    let start = matrix(linear);
     let bias: Option<Vec<f64>> = linear.bias.as_ref().map(|b| b.iter().map(|x| f64::from(*x)).collect());
     let before = judge.error(start.as_ref(), bias.as_deref());
     let mut best: Option<(f64, f64, Mat<f64>)> = None;
@@ -93,14 +91,35 @@ pub fn refit(linear: &mut Linear, evidence: &Evidence<'_>, freedom: Freedom) -> 
             break;
         }
     }
-    let Some((error, strength, _)) = best else { return Outcome { strength: None, gain: 0.0 } };
-    let Some(weight) = best.map(|(.., weight)| weight) else { return Outcome { strength: None, gain: 0.0 } };
+    let Some((error, strength, chosen)) = best else { return Outcome { strength: None, gain: 0.0 } };
+    // The strength is chosen: what was kept out to choose it may now be fitted on as well.
+    let inputs = evidence.inputs.with(evidence.kept_out);
+    let normal = Normal::of(&inputs, &evidence.targets.with(evidence.kept_out_targets), centred);
+    let weight = solve(&normal, start.as_ref(), strength, freedom).unwrap_or(chosen);
     let new_bias = centred.then(|| intercept(&normal, weight.as_ref()));
+    put(linear, &weight);
+    linear.bias = new_bias.map(|b| b.into_iter().map(|x| x as f32).collect());
+    Outcome { strength: Some(strength), gain: (before - error) / evidence.kept_out.tokens.max(1.0) }
+}
+
+/// Refits `linear`, which has no bias, with a given ridge.
+pub fn refit_at(linear: &mut Linear, inputs: &Inputs, targets: &Targets, strength: f64, freedom: Freedom) {
+    let normal = Normal::of(inputs, targets, false);
+    if let Some(weight) = solve(&normal, matrix(linear).as_ref(), strength, freedom) {
+        put(linear, &weight);
+    }
+}
+
+fn matrix(linear: &Linear) -> Mat<f64> {
+    Mat::from_fn(linear.outputs, linear.inputs, |i, j| {
+        linear.weight.get(i * linear.inputs + j).map_or(0.0, |w| f64::from(*w))
+    })
+}
+
+fn put(linear: &mut Linear, weight: &Mat<f64>) {
     for (at, value) in linear.weight.iter_mut().enumerate() {
         *value = weight[(at / linear.inputs, at % linear.inputs)] as f32;
     }
-    linear.bias = new_bias.map(|b| b.into_iter().map(|x| x as f32).collect());
-    Outcome { strength: Some(strength), gain: (before - error) / evidence.kept_out.tokens.max(1.0) }
 }
 
 fn solve(normal: &Normal, start: MatRef<'_, f64>, strength: f64, freedom: Freedom) -> Option<Mat<f64>> {
