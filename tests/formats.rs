@@ -52,6 +52,25 @@ fn check(what: &str, found: BTreeSet<String>) {
 }
 
 #[test]
+fn every_key_of_a_pruned_checkpoint_and_of_an_ablation_is_documented() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    let (model, data) = ("tests/data/fixtures/sandwich", "tests/data/fixtures/heldout.jsonl");
+    let (stats, target) = (path("stats.safetensors"), path("target.json"));
+    fs::write(&target, r#"{"num_layers": 7, "hidden_size": 120}"#).expect("a target");
+    archplan(&format!(
+        "calibrate --model {model} --data {data} --samples 4 --seq-len 32 --out {stats} --json -q"
+    ));
+    let base = format!("--model {model} --target {target} --importance {stats} --seq-len 32 --json -q");
+    let mut found = BTreeSet::new();
+    keys(&archplan(&format!("prune {base} --repair least-squares --out {}", path("child"))), &mut found);
+    keys(&archplan(&format!("prune {base} --dry-run --out {}", path("other")))["kept"], &mut found);
+    keys(&archplan(&format!("ablate {base} --heldout {data}")), &mut found);
+    keys(&archplan(&format!("verify {} --json", path("child"))), &mut found);
+    check("prune, ablate, verify", found);
+}
+
+#[test]
 fn every_key_of_a_carried_profile_is_documented() {
     let scratch = tempfile::tempdir().expect("a folder");
     let out = scratch.path().display();
