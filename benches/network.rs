@@ -1,7 +1,8 @@
 //! The decoder's f32 forward pass at the shape of SmolLM-135M, against torch on the same cores where there is one.
 //!
 //! `cargo bench --bench network`; `ARCHPLAN_PYTHON` names a Python with torch and transformers, `ARCHPLAN_THREADS` the
-//! threads of both (2). Prints seconds, best and median of the repeats, and the ratio of the bests.
+//! threads of both (2). Prints seconds by the clock and of CPU time, the least of the repeats, and the ratios: on a machine
+//! that others use only CPU time says something, and only with one thread is it free of threads that wait for others.
 
 use std::process::Command;
 use std::time::Instant;
@@ -63,17 +64,38 @@ fn model() -> Resident {
     Resident { settings, layers, ends }
 }
 
-/// Seconds of each repeat after one to warm up, sorted.
-fn times(repeats: usize, mut work: impl FnMut()) -> Vec<f64> {
+/// Least seconds of some repeats, by the clock and of CPU time of all threads.
+#[derive(Clone, Copy)]
+struct Seconds {
+    clock: f64,
+    cpu: f64,
+}
+
+impl Seconds {
+    fn least(self, other: Self) -> Self {
+        Self { clock: self.clock.min(other.clock), cpu: self.cpu.min(other.cpu) }
+    }
+}
+
+/// CPU time of all threads; 0 where the system does not say.
+fn cpu() -> f64 {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let time = |path: std::path::PathBuf| -> Option<f64> {
+        std::fs::read_to_string(path.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
+    };
+    tasks.flatten().filter_map(|task| time(task.path())).sum::<f64>() / 1e9
+}
+
+/// Least times of `repeats` after one to warm up.
+fn least(repeats: usize, mut work: impl FnMut()) -> Seconds {
     work();
     let time = |_| {
-        let start = Instant::now();
+        let (start, used) = (Instant::now(), cpu());
         work();
-        start.elapsed().as_secs_f64()
+        Seconds { clock: start.elapsed().as_secs_f64(), cpu: cpu() - used }
     };
-    let mut times: Vec<f64> = (0..repeats).map(time).collect();
-    times.sort_by(f64::total_cmp);
-    times
+    let none = Seconds { clock: f64::INFINITY, cpu: f64::INFINITY };
+    (0..repeats).map(time).fold(none, Seconds::least)
 }
 
 #[derive(Default)]
@@ -105,9 +127,13 @@ fn parts() {
         let m = if n > 10_000 { ROWS } else { tokens };
         let (x, w, mut out) = (random(&mut rng, m * k), random(&mut rng, n * k), vec![0f32; m * n]);
         let shape = Shape { m, n, k };
-        let best = times(5, || product(&x, &w, None, &mut out, shape).expect("sizes"))[0];
+        let best = least(5, || product(&x, &w, None, &mut out, shape).expect("sizes")).cpu;
         let flops = (2 * m * n * k) as f64;
-        println!("product {m} x {k} by {n}: {:7.2} ms, {:6.1} GFLOP/s", best * 1e3, flops / best / 1e9);
+        println!(
+            "product {m} x {k} by {n}: {:7.2} ms of CPU time, {:6.1} GFLOP/s a core",
+            best * 1e3,
+            flops / best / 1e9
+        );
     }
     for length in [256, 512, 2048] {
         let heads = Heads { q_heads: 9, kv_heads: 3, head_dim: 64 };
@@ -116,10 +142,10 @@ fn parts() {
         let (mut packed, mut out) = (Packed::default(), vec![0f32; tokens * 576]);
         let lengths = vec![length; tokens / length];
         let work = || causal([&q, &k, &k], &lengths, pattern, &mut packed, &mut out).expect("sizes");
-        let best = times(5, work)[0];
+        let best = least(5, work).cpu;
         let flops = (2 * tokens * length * 576) as f64;
         println!(
-            "attention {} x {length}: {:7.2} ms, {:6.1} GFLOP/s",
+            "attention {} x {length}: {:7.2} ms of CPU time, {:6.1} GFLOP/s a core",
             tokens / length,
             best * 1e3,
             flops / best / 1e9
@@ -127,19 +153,23 @@ fn parts() {
     }
 }
 
-/// Seconds of torch's repeats, as its program prints them.
-fn torch(python: &str, threads: usize, sequences: usize, length: usize) -> Option<Vec<f64>> {
+/// Times of torch's repeats, as its program prints them.
+fn torch(python: &str, threads: usize, sequences: usize, length: usize) -> Option<Seconds> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/network_torch.py");
     let arguments = [threads, sequences, length].map(|n| n.to_string());
-    let run = Command::new(python).arg(script).args(arguments).output().ok()?;
+    // Threads that wait shall not burn the CPU time that is measured.
+    let waiting = [("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")];
+    let run = Command::new(python).arg(script).args(arguments).envs(waiting).output().ok()?;
     if !run.status.success() {
         println!("torch: {}", String::from_utf8_lossy(&run.stderr));
         return None;
     }
     let text = String::from_utf8(run.stdout).ok()?;
-    let mut times: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    times.sort_by(f64::total_cmp);
-    Some(times)
+    let pair = |line: &str| {
+        let (clock, cpu) = line.split_once(' ')?;
+        Some(Seconds { clock: clock.parse().ok()?, cpu: cpu.parse().ok()? })
+    };
+    text.lines().filter_map(pair).reduce(Seconds::least)
 }
 
 fn main() {
@@ -151,18 +181,23 @@ fn main() {
     for (sequences, length) in [(4, 512), (1, 2048)] {
         let lengths = vec![length; sequences];
         let mut buffers = Buffers::default();
-        let mut ours = || pool.install(|| times(5, || pass(&model, &lengths, &mut buffers)));
-        let mut found = ours();
+        let mut ours = || pool.install(|| least(4, || pass(&model, &lengths, &mut buffers)));
+        let before = ours();
         let of_torch = python.as_ref().and_then(|python| torch(python, threads, sequences, length));
-        found.extend(ours());
-        found.sort_by(f64::total_cmp);
-        println!("{sequences} x {length}: {:.3} s best, {:.3} s median", found[0], found[found.len() / 2]);
-        match of_torch.as_deref() {
-            Some(times @ [best, ..]) => {
-                let (median, ratio) = (times[times.len() / 2], found[0] / best);
-                println!("  torch: {best:.3} s best, {median:.3} s median; ours / torch {ratio:.2}");
-            }
-            _ => {
+        let found = before.least(ours());
+        println!(
+            "{sequences} x {length}, {threads} threads: {:.3} s, {:.3} s of CPU time",
+            found.clock, found.cpu
+        );
+        match of_torch {
+            Some(torch) => println!(
+                "  torch: {:.3} s, {:.3} s of CPU time; ours / torch {:.2}, {:.2} of CPU time",
+                torch.clock,
+                torch.cpu,
+                found.clock / torch.clock,
+                found.cpu / torch.cpu
+            ),
+            None => {
                 println!("  torch not measured: set ARCHPLAN_PYTHON to a Python with torch and transformers")
             }
         }
