@@ -1,10 +1,15 @@
 //! `archplan verify DIR`: is a checkpoint sound, and will engines load it?
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use archplan::units::{Bytes, format_count};
 use archplan::weights::checkpoint::Checkpoint;
 use archplan::weights::checkpoint::verification::{self, Comparison, Engine, Finding, Severity};
+use archplan::weights::surgery::consistency;
+use archplan::weights::surgery::directory::RECORD;
+use archplan::weights::surgery::record::Record;
 use serde::Serialize;
 
 use crate::cli::progress::Steps;
@@ -16,7 +21,7 @@ const PRINTED: usize = 20;
 /// Arguments of `archplan verify`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  archplan verify pruned/                                 headers, shapes, index, every weight
+  archplan verify pruned/                                 headers, shapes, index, every weight, archplan.json
   archplan verify pruned/ --engine vllm --tp 4            and that vLLM loads it on four devices
   archplan verify copy/ --parent Qwen3-8B/ --json         and that shared tensors have the same bytes
 
@@ -59,6 +64,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let parent = args.parent.as_deref().map(Checkpoint::open).transpose().map_err(Failure::bad_input)?;
     let mut findings = weights(&checkpoint)?;
     findings.extend(verification::surroundings(&checkpoint, args.engine, args.tp));
+    findings.extend(record(&checkpoint, parent.as_ref())?);
     findings.sort_by_key(|finding| finding.severity);
     let comparison = parent.as_ref().map(|parent| compare(&checkpoint, parent)).transpose()?;
     let has = |severity| findings.iter().any(|finding| finding.severity == severity);
@@ -87,9 +93,11 @@ fn outcome(report: &Report) -> Result<(), Failure> {
     let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
     let directory = &report.directory;
     if !report.sound {
-        let verb = if count(Severity::Damaged) == 1 { "is" } else { "are" };
-        let damaged = tensors(count(Severity::Damaged));
-        return Err(Failure::bad_input(format!("{directory} is damaged: {damaged} {verb} not finite")));
+        let defects = match count(Severity::Damaged) {
+            1 => "1 defect".to_string(),
+            n => format!("{n} defects"),
+        };
+        return Err(Failure::bad_input(format!("{directory} is damaged: {defects}")));
     }
     if !report.loadable {
         let rules = match count(Severity::NotLoadable) {
@@ -122,6 +130,34 @@ fn compare(checkpoint: &Checkpoint, parent: &Checkpoint) -> Result<Comparison, F
     let steps = Steps::new(checkpoint.names().count() as u64);
     steps.say("comparing with the parent");
     verification::compare(checkpoint, parent, |_| steps.done()).map_err(Failure::bad_input)
+}
+
+/// What is wrong with the record of a surgery, where there is one.
+fn record(checkpoint: &Checkpoint, parent: Option<&Checkpoint>) -> Result<Vec<Finding>, Failure> {
+    let path = checkpoint.dir().join(RECORD);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::bad_input(format!("cannot read {}: {error}", path.display()))),
+    };
+    let finding =
+        |severity, what: String| Finding { severity, message: format!("{}: {what}", path.display()) };
+    let record: Record = match serde_json::from_slice(&text) {
+        Ok(record) => record,
+        Err(error) => {
+            return Ok(vec![finding(Severity::Damaged, format!("no record of a surgery: {error}"))]);
+        }
+    };
+    // Against another model than the one it was made from, kept indices prove nothing.
+    let own = parent.filter(|parent| parent.fingerprint() == record.parent.fingerprint);
+    let contradictions =
+        consistency::contradictions(&record, checkpoint.spec(), own.map(Checkpoint::spec)).into_iter();
+    let mut findings: Vec<Finding> = contradictions.map(|what| finding(Severity::Damaged, what)).collect();
+    if parent.is_some() && own.is_none() {
+        let what = format!("made from another {}: the parent's fingerprint differs", record.parent.name);
+        findings.push(finding(Severity::Note, what));
+    }
+    Ok(findings)
 }
 
 /// Numbers in the tensors of the model, strays aside.

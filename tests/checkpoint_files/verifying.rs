@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use archplan::model::counts;
+use archplan::model::spec::ModelSpec;
+use archplan::weights::surgery::cut::Cut;
+use archplan::weights::surgery::options::Options;
+use archplan::weights::surgery::record::{FORMAT, ParentRecord, Record};
 use assert_cmd::Command;
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -47,7 +52,7 @@ fn damage_and_bad_input_end_with_2() {
     write(root.path(), &llama(), &damaged, 1);
     let (code, out, err) = verify(root.path(), &[]);
     assert!(out.contains("damaged:") && out.contains("model.norm.weight holds NaN at element 1"), "{out}");
-    assert!(code == 2 && err.contains("1 tensor is not finite"), "{err}");
+    assert!(code == 2 && err.contains("is damaged: 1 defect"), "{err}");
     let file = root.path().join("model.safetensors");
     let length = std::fs::metadata(&file).unwrap().len();
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length - 1).unwrap();
@@ -77,4 +82,47 @@ fn what_an_engine_does_not_load_ends_with_3() {
     write(&b, &llama(), &changed, 1);
     let (code, out, err) = verify(&a, &["--parent", b.to_str().unwrap()]);
     assert!(code == 3 && out.contains("other bytes: 1 tensor\n  lm_head.weight"), "{out}{err}");
+}
+
+#[test]
+fn a_record_that_lies_is_found() {
+    let root = tempdir().unwrap();
+    let spec = ModelSpec::from_config_json(&llama().to_string(), "test", "test").unwrap();
+    write(root.path(), &llama(), &tensors(), 1);
+    let shape = spec.architecture.clone();
+    let parameters = counts::parameters(&spec, &shape).total();
+    let parent =
+        ParentRecord { name: "p".into(), fingerprint: "f".into(), architecture: shape.clone(), parameters };
+    let mut record = Record {
+        format: FORMAT,
+        made_by: "test".into(),
+        command: "test".into(),
+        parent,
+        architecture: shape,
+        parameters,
+        options: Options::default(),
+        absorbed_post_norms: false,
+        post_norms: vec![],
+        importance_sha256: None,
+        repair_data: None,
+        repair: vec![],
+        kept: Cut::identity(&spec),
+        dropped_tensors: vec![],
+        dropped_files: vec![],
+    };
+    let path = root.path().join("archplan.json");
+    std::fs::write(&path, json!(record).to_string()).unwrap();
+    assert_eq!(verify(root.path(), &[]).0, 0);
+    let (code, out, _) = verify(root.path(), &["--parent", root.path().to_str().unwrap()]);
+    assert!(code == 0 && out.contains("note:") && out.contains("made from another p"), "{out}");
+    record.kept.layers[1].ffn.pop();
+    std::fs::write(&path, json!(record).to_string()).unwrap();
+    let (code, out, err) = verify(root.path(), &[]);
+    assert!(
+        code == 2 && out.contains("keeps indices for the shape") && err.contains("1 defect"),
+        "{out}{err}"
+    );
+    std::fs::write(&path, "{}").unwrap();
+    let (code, out, _) = verify(root.path(), &[]);
+    assert!(code == 2 && out.contains("no record of a surgery: missing field"), "{out}");
 }

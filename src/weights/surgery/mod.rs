@@ -7,6 +7,7 @@ pub mod card;
 pub mod child;
 pub mod choice;
 pub mod clap;
+pub mod consistency;
 pub mod cut;
 pub mod directory;
 pub mod error;
