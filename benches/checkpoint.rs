@@ -73,7 +73,7 @@ fn rewrite(from: &Path, to: &Path) {
     let mut writer = CheckpointWriter::create(to, plan, SHARD_LIMIT).expect("a writer");
     for name in names {
         let tensor = parent.tensor(name).expect("a tensor");
-        writer.write(&tensor).expect("written");
+        writer.copy(&parent, &tensor).expect("written");
         parent.release(&tensor);
     }
     writer.add_file("config.json", parent.config()).expect("written");

@@ -29,7 +29,10 @@ fn copy(parent: &Path, out: &Path, limit: u64) -> Result<Written, WriteError> {
     for name in names {
         let tensor = parent.tensor(name).unwrap();
         assert_eq!(writer.expected(), Some(&TensorInfo::of(&tensor)));
-        writer.write(&tensor)?;
+        match name.len() % 2 {
+            0 => writer.write(&tensor)?,
+            _ => writer.copy(&parent, &tensor)?,
+        }
         parent.release(&tensor);
     }
     writer.add_file("config.json", parent.config())?;

@@ -20,6 +20,7 @@ pub mod writer;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::model::read;
@@ -179,6 +180,12 @@ impl Checkpoint {
     /// is not read.
     pub fn fingerprint(&self) -> String {
         fingerprint::of(self)
+    }
+
+    /// The file and the offset in it of bytes that are borrowed from this checkpoint: reading them there is quicker than
+    /// touching the map, page by page.
+    pub(crate) fn origin(&self, bytes: &[u8]) -> Option<(&File, u64)> {
+        self.shards.iter().find_map(|shard| Some((shard.file(), shard.offset_of(bytes)? as u64)))
     }
 
     /// The file a tensor lies in.

@@ -15,6 +15,7 @@ pub struct Shard {
     /// File name inside the checkpoint.
     pub name: String,
     map: Mmap,
+    file: File,
 }
 
 impl Shard {
@@ -35,7 +36,7 @@ impl Shard {
         let entries = header::read(&map)
             .map_err(|error| CheckpointError::Header { file: path.clone(), error: Box::new(error) })?;
         let _ = map.advise(Advice::Sequential);
-        Ok((Shard { name: name.into(), map }, entries))
+        Ok((Shard { name: name.into(), map, file }, entries))
     }
 
     /// Its path.
@@ -51,6 +52,18 @@ impl Shard {
     /// Bytes of the file, none where the range lies outside it.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.map.get(range).unwrap_or_default()
+    }
+
+    /// The file, for reading at places.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where in the file `bytes` lie, if they are part of its map.
+    pub fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
+        let (map, bytes) = (self.map.as_ptr_range(), bytes.as_ptr_range());
+        let inside = map.start <= bytes.start && bytes.end <= map.end;
+        inside.then(|| bytes.start.addr() - map.start.addr())
     }
 
     /// Gives the memory behind `range` back to the system; it is read again from the file if it is used again.

@@ -6,8 +6,10 @@ use std::fs::File;
 use std::io;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Component, Path};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use crate::weights::checkpoint::Checkpoint;
 use crate::weights::checkpoint::layout;
 use crate::weights::checkpoint::layout::{ShardPlan, TensorInfo};
 use crate::weights::checkpoint::staging::{Staging, failed};
@@ -24,9 +26,46 @@ pub struct CheckpointWriter {
     shards: Vec<ShardPlan>,
     /// Shard and tensor in it that come next.
     next: (usize, usize),
-    open: Option<File>,
+    open: Option<Open>,
+    buffer: Vec<u8>,
     syncing: Vec<(usize, JoinHandle<io::Result<()>>)>,
     added: BTreeSet<String>,
+}
+
+/// Bytes after which the disk is asked to begin.
+const SYNC_STEP: usize = 64 << 20;
+
+/// Bytes copied at a time: few enough to stay in the processor's cache.
+#[cfg(unix)]
+const COPY_STEP: usize = 1 << 20;
+
+/// A file being filled. A thread brings it to disk meanwhile, and wholly once this is dropped: otherwise the disk would idle
+/// while the processor copies, and the processor while the disk writes.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    sync: SyncSender<()>,
+}
+
+impl Open {
+    fn create(path: &Path, header: &[u8]) -> io::Result<(Open, JoinHandle<io::Result<()>>)> {
+        let mut file = File::create_new(path)?;
+        file.write_all(header)?;
+        let (sync, asked) = sync_channel(1);
+        let same = file.try_clone()?;
+        let thread = std::thread::spawn(move || {
+            while asked.recv().is_ok() {
+                same.sync_data()?;
+            }
+            same.sync_all()
+        });
+        Ok((Open { file, sync }, thread))
+    }
+
+    /// Some more was written; a request that waits already is enough.
+    fn wrote(&self) {
+        let _ = self.sync.try_send(());
+    }
 }
 
 /// What was written.
@@ -57,7 +96,15 @@ impl CheckpointWriter {
         let staging = Staging::create(out)?;
         let mut added: BTreeSet<String> = shards.iter().map(|shard| shard.name.clone()).collect();
         added.extend(layout::index(&shards).map(|(name, _)| name.to_string()));
-        Ok(CheckpointWriter { staging, shards, next: (0, 0), open: None, syncing: Vec::new(), added })
+        Ok(CheckpointWriter {
+            staging,
+            shards,
+            next: (0, 0),
+            open: None,
+            buffer: Vec::new(),
+            syncing: Vec::new(),
+            added,
+        })
     }
 
     /// The tensor that must come next; none when all are written.
@@ -71,6 +118,48 @@ impl CheckpointWriter {
     /// # Errors
     /// Another name, element type or shape than planned; bytes that do not fill the shape; the disk.
     pub fn write(&mut self, tensor: &Tensor<'_>) -> Result<(), WriteError> {
+        self.put(tensor, |open, _| {
+            tensor.data.chunks(SYNC_STEP).try_for_each(|part| {
+                open.file.write_all(part)?;
+                open.wrote();
+                Ok(())
+            })
+        })
+    }
+
+    /// Writes the plan's next tensor as [`CheckpointWriter::write`] does; bytes that are borrowed from `parent` go from file
+    /// to file without touching its map.
+    ///
+    /// # Errors
+    /// Those of [`CheckpointWriter::write`]; the parent's file cannot be read.
+    pub fn copy(&mut self, parent: &Checkpoint, tensor: &Tensor<'_>) -> Result<(), WriteError> {
+        match parent.origin(&tensor.data) {
+            #[cfg(unix)]
+            Some((source, offset)) => self.put(tensor, |open, buffer| {
+                let (mut at, end) = (offset, offset + tensor.data.len() as u64);
+                buffer.resize(COPY_STEP, 0);
+                while at < end {
+                    let step = (end - at).min(COPY_STEP as u64) as usize;
+                    let part = buffer.get_mut(..step).unwrap_or_default();
+                    std::os::unix::fs::FileExt::read_exact_at(source, part, at)?;
+                    open.file.write_all(part)?;
+                    at += step as u64;
+                    if (at - offset).is_multiple_of(SYNC_STEP as u64) || at == end {
+                        open.wrote();
+                    }
+                }
+                Ok(())
+            }),
+            _ => self.write(tensor),
+        }
+    }
+
+    /// Has `fill` write the plan's next tensor at its place.
+    fn put(
+        &mut self,
+        tensor: &Tensor<'_>,
+        fill: impl FnOnce(&mut Open, &mut Vec<u8>) -> io::Result<()>,
+    ) -> Result<(), WriteError> {
         let shard = self.shards.get(self.next.0);
         let Some((shard, placed)) = shard.and_then(|shard| Some((shard, shard.tensors.get(self.next.1)?)))
         else {
@@ -79,29 +168,22 @@ impl CheckpointWriter {
         };
         check(&placed.info, placed.bytes, tensor)?;
         let path = self.staging.directory().join(&shard.name);
-        let file = match &mut self.open {
-            Some(file) => file,
+        let open = match &mut self.open {
+            Some(open) => open,
             None => {
-                let mut file = File::create_new(&path).map_err(failed(&path))?;
-                file.write_all(&shard.header).map_err(failed(&path))?;
-                self.open.insert(file)
+                let (open, thread) = Open::create(&path, &shard.header).map_err(failed(&path))?;
+                self.syncing.push((self.next.0, thread));
+                self.open.insert(open)
             }
         };
-        file.seek(SeekFrom::Start(placed.begin)).map_err(failed(&path))?;
-        file.write_all(&tensor.data).map_err(failed(&path))?;
+        open.file.seek(SeekFrom::Start(placed.begin)).map_err(failed(&path))?;
+        fill(open, &mut self.buffer).map_err(failed(&path))?;
         self.next.1 += 1;
         if self.next.1 == shard.tensors.len() {
-            self.close_shard();
+            self.open = None;
+            self.next = (self.next.0 + 1, 0);
         }
         Ok(())
-    }
-
-    /// The next shard is filled while this one goes to disk.
-    fn close_shard(&mut self) {
-        if let Some(file) = self.open.take() {
-            self.syncing.push((self.next.0, std::thread::spawn(move || file.sync_all())));
-        }
-        self.next = (self.next.0 + 1, 0);
     }
 
     /// Adds a file with these bytes. `name` may lie in a folder: `remote/code.py`.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::model::counts;
 use crate::model::tensors::{self, ModelTensor};
+use crate::weights::checkpoint::Checkpoint;
 use crate::weights::checkpoint::extras;
 use crate::weights::checkpoint::layout::TensorInfo;
 use crate::weights::checkpoint::tensor::Tensor;
@@ -30,13 +31,14 @@ pub struct Provenance {
 }
 
 struct Directory<'p> {
+    parent: &'p Checkpoint,
     writer: CheckpointWriter,
     layers_done: &'p mut dyn FnMut(usize),
 }
 
 impl Receiver for Directory<'_> {
     fn tensor(&mut self, tensor: Tensor<'_>) -> Result<(), SurgeryError> {
-        Ok(self.writer.write(&tensor)?)
+        Ok(self.writer.copy(self.parent, &tensor)?)
     }
 
     fn layers_done(&mut self, done: usize) {
@@ -56,7 +58,7 @@ pub fn write(
     layers_done: &mut dyn FnMut(usize),
 ) -> Result<(Record, Written), SurgeryError> {
     let writer = CheckpointWriter::create(out, plan(operation)?, shard_limit)?;
-    let mut directory = Directory { writer, layers_done };
+    let mut directory = Directory { parent: operation.parent, writer, layers_done };
     let repair = operation.perform(&mut directory)?;
     let mut writer = directory.writer;
     let weights: Vec<&str> = operation.parent.files().collect();
