@@ -81,7 +81,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
             false => Ok(()),
         };
     }
-    let repairs = options.repair.needs_text() && !planned.cut.is_identity(parent.spec());
+    let repairs = options.repair.needs_text() && planned.changes(parent.spec());
     let header = importance.as_ref().map(|(importance, _)| &importance.header);
     let grams = header.is_some_and(|header| header.grams) && args.data.data.is_none();
     let text = match repairs.then(|| repair_text(&args.data, &parent, &args.model, header)) {

@@ -149,7 +149,7 @@ impl Plain<'_> {
         let power = |base: f64| base.powf(-(2.0 * i as f64) / 8.0);
         let scaling = self.config["rope_scaling"]["rope_type"].as_str();
         if self.is("Gemma3") {
-            return (if layer % 2 == 0 { power(100.0) } else { power(1e5) / 8.0 }, 1.0);
+            return (if layer.is_multiple_of(2) { power(100.0) } else { power(1e5) / 8.0 }, 1.0);
         }
         if scaling == Some("llama3") {
             let turns = 32.0 * power(500.0) / std::f64::consts::TAU;

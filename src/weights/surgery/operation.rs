@@ -65,7 +65,7 @@ impl<'a> Operation<'a> {
             Repair::LeastSquares => Some(Freedom::Full),
         };
         let (mut models, text) = (None, !self.samples.is_empty() || !self.has_grams());
-        if freedom.is_some() && text && !self.planned.cut.is_identity(self.parent.spec()) {
+        if freedom.is_some() && text && self.planned.changes(self.parent.spec()) {
             let theirs = ends_from(|role| self.parent.get(role, None), wide)?;
             let mine = loaded_ends(&ends, narrow)?;
             models = Some((theirs, mine));

@@ -30,6 +30,13 @@ pub struct Planned {
     pub sites: Vec<Site>,
 }
 
+impl Planned {
+    /// Something is cut away or absorbed, so that there is something to repair.
+    pub fn changes(&self, parent: &ModelSpec) -> bool {
+        self.absorbed || !self.cut.is_identity(parent)
+    }
+}
+
 /// Plans the surgery of `parent` to the shape `target`.
 ///
 /// # Errors
