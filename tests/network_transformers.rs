@@ -178,3 +178,55 @@ fn trained_fixtures_have_the_logits_that_lie_beside_them() {
         assert!(most <= TOLERANCE, "{name}: {most}");
     }
 }
+
+fn archplan(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_archplan")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn pruned_fixtures_load_in_transformers_with_our_logits() {
+    let Some(python) = python() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    fs::write(path("tokens.json"), json!(heldout(2, 128)).to_string()).unwrap();
+    let target = json!({"num_layers": 7, "hidden_size": 112, "ffn_hidden_size": 256});
+    fs::write(path("target.json"), target.to_string()).unwrap();
+    for (name, absorb) in [("plain", "auto"), ("sandwich", "off"), ("sandwich", "on")] {
+        let model = root("tests/data/fixtures").join(name).display().to_string();
+        let data = root("tests/data/fixtures/calibration-1.jsonl").display().to_string();
+        let (stats, child, logits) = (path("stats.safetensors"), path(absorb), path("logits.safetensors"));
+        archplan(&[
+            "calibrate",
+            "--model",
+            &model,
+            "--data",
+            &data,
+            "--samples",
+            "16",
+            "--seq-len",
+            "128",
+            "--out",
+            &stats,
+        ]);
+        archplan(&[
+            "prune",
+            "--model",
+            &model,
+            "--target",
+            &path("target.json"),
+            "--importance",
+            &stats,
+            "--out",
+            &child,
+            "--repair",
+            "least-squares",
+            "--absorb-post-norm",
+            absorb,
+        ]);
+        script(&python, &["logits", "--model", &child, "--tokens", &path("tokens.json"), "--out", &logits]);
+        let most = difference(Path::new(&child), &Reference::read(Path::new(&logits)));
+        say(&format!("{name} pruned, post-norms absorbed {absorb}: logits differ by {most:.1e} at most"));
+        assert!(most <= TOLERANCE, "{name} {absorb}: {most}");
+    }
+}
