@@ -170,8 +170,8 @@ pub fn three_digits(x: f64) -> String {
 /// `8030261248` as `8.03B`, for parameter counts.
 pub fn format_count(n: f64) -> String {
     match n.abs() {
-        a if a >= 1e9 => format!("{}B", three_digits(n / 1e9)),
-        a if a >= 1e6 => format!("{}M", three_digits(n / 1e6)),
+        a if a >= 999.5e6 => format!("{}B", three_digits(n / 1e9)),
+        a if a >= 999.5e3 => format!("{}M", three_digits(n / 1e6)),
         a if a >= 1e3 => format!("{}K", three_digits(n / 1e3)),
         _ => format!("{n:.0}"),
     }

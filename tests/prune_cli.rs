@@ -118,6 +118,11 @@ fn a_child_is_made_checked_and_better_for_its_repair() {
     done(&[&base[..], &["--repair", "least-squares", "--out", &place.text("grams")]].concat());
     let grams = loss(&place.path("grams"));
     assert!(full < grams && grams < none, "{full} {grams} {none}");
+    // Where nothing is cut there is nothing to repair.
+    let same = place.text("same");
+    let whole = ["prune", "--model", &model, "--target", &model, "--importance", &stats, "--out", &same];
+    done(&[&whole[..], &["--repair", "least-squares"]].concat());
+    done(&["verify", &same, "--parent", &model]);
 }
 
 #[test]

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use archplan::units;
 
+/// Threads to use: as many as asked for, else one for every core.
+pub fn threads(typed: Option<u64>) -> usize {
+    typed.map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), |n| n as usize)
+}
+
 /// A duration with its unit, such as `5m`.
 pub fn duration(typed: &str) -> Result<Duration, String> {
     let seconds = units::parse_duration(typed).map_err(|e| e.to_string())?;

@@ -11,7 +11,7 @@ use archplan::weights::network::text::{self, Request, Samples};
 use serde_json::{Value, json};
 
 use crate::cli::progress::Steps;
-use crate::cli::{Failure, Global, output};
+use crate::cli::{Failure, Global, arguments, output};
 
 /// Arguments of `archplan evaluate`.
 #[derive(clap::Args, Debug)]
@@ -62,9 +62,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         vocabulary: model.settings().vocabulary,
     };
     let samples = text::read(&args.data, &args.model, request).map_err(Failure::bad_input)?;
-    let count = args
-        .threads
-        .map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), |n| n as usize);
+    let count = arguments::threads(args.threads);
     let pool = threads::pinned(count).map_err(Failure::failed)?;
     let options = Options { batch_tokens: args.batch_tokens as usize };
     let mut bar = None;

@@ -78,7 +78,7 @@ const OPERAND: usize = 128 << 20;
 /// Runs `archplan profiles measure`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let name = profile_draft::check_new(&args.out, args.force).map_err(Failure::bad_input)?;
-    let count = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let count = arguments::threads(args.threads.map(|n| n as u64));
     let pool = threads::pinned(count).map_err(Failure::failed)?;
     pool.install(|| measure(args, &name, Host::read(count), global))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use archplan::compute::threads;
 use archplan::units::{self, Bytes, format_count};
 use archplan::weights::checkpoint::Checkpoint;
+use archplan::weights::checkpoint::fingerprint::hexadecimal;
 use archplan::weights::checkpoint::writer::{SHARD_LIMIT, Written};
 use archplan::weights::importance::file::Importance;
 use archplan::weights::surgery::directory::{self, Provenance};
@@ -68,7 +69,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let target = prune_target::read(&args.target, parent.spec())?;
     let importance = args.importance.as_deref().map(|path| statistics(path, &parent)).transpose()?;
     let sums = importance.as_ref().map(|(importance, _)| &importance.sums);
-    let options = args.surgery.options()?;
+    let options = args.surgery.options();
     let planned = planning::plan(&parent, &target, &options, sums).map_err(Failure::bad_input)?;
     if !global.json {
         print_plan(&parent, &planned);
@@ -132,8 +133,7 @@ pub fn statistics(path: &Path, parent: &Checkpoint) -> Result<(Importance, Strin
         .check_model(&parent.fingerprint(), &spec.architecture, sandwich)
         .map_err(|error| Failure::bad_input(format!("{}: {error}", path.display())))?;
     let bytes = std::fs::read(path).map_err(Failure::failed)?;
-    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((importance, hash))
+    Ok((importance, hexadecimal(&Sha256::digest(bytes))))
 }
 
 fn print_plan(parent: &Checkpoint, planned: &Planned) {

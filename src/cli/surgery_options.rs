@@ -9,7 +9,7 @@ use archplan::weights::network::text::{self, Request, Samples};
 use archplan::weights::surgery::options::{AbsorbPostNorm, DepthMethod, NormInit, Options, Repair};
 use clap::ValueEnum;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, arguments};
 
 /// Yes or no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,8 +60,8 @@ pub struct SurgeryArgs {
 
 impl SurgeryArgs {
     /// The options as meant.
-    pub fn options(&self) -> Result<Options, Failure> {
-        Ok(Options {
+    pub fn options(&self) -> Options {
+        Options {
             depth: self.depth_method.clone(),
             clap: self.clap == Switch::On,
             norm: self.norm,
@@ -73,7 +73,7 @@ impl SurgeryArgs {
                 CriterionArg::Flap => Criterion::Flap,
                 CriterionArg::Magnitude => Criterion::Magnitude,
             },
-        })
+        }
     }
 }
 
@@ -98,8 +98,7 @@ pub struct DataArgs {
 impl DataArgs {
     /// Threads to use.
     pub fn threads(&self) -> usize {
-        self.threads
-            .map_or_else(|| std::thread::available_parallelism().map_or(1, Into::into), |n| n as usize)
+        arguments::threads(self.threads)
     }
 }
 

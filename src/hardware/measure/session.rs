@@ -96,6 +96,8 @@ struct Table {
     waiting: Vec<KernelCall>,
     rows: Vec<Row>,
     model: Option<Model>,
+    /// The domain holds no call that is not measured.
+    exhausted: bool,
 }
 
 struct Model {
@@ -127,9 +129,7 @@ pub fn run(
             break;
         }
         let calls = table.next(request, device);
-        if calls.is_empty() && !left() {
-            break;
-        }
+        table.exhausted = calls.is_empty();
         for call in calls {
             let timing = sentinel.steadily(|| bench.time(&call))?;
             table.rows.push(journal.add(&call, &timing)?);
@@ -152,13 +152,13 @@ impl Table {
         waiting.retain(|call| rows.iter().all(|row| row.call != *call));
         // In a scattered order, so that a slow minute of the machine does not colour one corner of the table.
         waiting.shuffle(&mut ChaCha8Rng::seed_from_u64(request.seed));
-        Self { family, dtype, waiting, rows, model: None }
+        Self { family, dtype, waiting, rows, model: None, exhausted: false }
     }
 
     /// Too few rows for any estimate: such a table is served first, even beyond the budget, since a profile that
     /// lacks it prices no model.
     fn is_thin(&self) -> bool {
-        self.rows.len() < FEWEST
+        self.rows.len() < FEWEST && !self.exhausted
     }
 
     /// How much the table would gain from more rows, zero for one that is done. Errors fall with the root of the rows
@@ -167,6 +167,7 @@ impl Table {
     fn urgency(&self, target: f64) -> f64 {
         let weight = if self.family == KernelFamily::Gemm { 2.0 } else { 1.0 };
         match &self.model {
+            _ if self.exhausted => 0.0,
             _ if self.is_thin() => 20.0,
             _ if self.rows.len() >= LARGEST => 0.0,
             Some(_) if self.waiting.is_empty() && self.rows.len() < ENOUGH => {

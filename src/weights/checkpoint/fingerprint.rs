@@ -29,5 +29,10 @@ pub(crate) fn of(checkpoint: &Checkpoint) -> String {
         part(shard.bytes(entry.begin.max(entry.end.saturating_sub(SAMPLE))..entry.end));
         shard.release(entry.begin..entry.end);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&hash.finalize())
+}
+
+/// Bytes in hexadecimal.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,7 @@
 pub mod error;
 mod expected;
 pub mod extras;
-mod fingerprint;
+pub mod fingerprint;
 pub mod gather;
 pub mod header;
 mod index;

@@ -20,7 +20,7 @@ use crate::weights::surgery::planning::Planned;
 use crate::weights::surgery::record::{LayerRepair, Refit};
 use crate::weights::surgery::repair::grams::GramRepair;
 use crate::weights::surgery::repair::lockstep::Lockstep;
-use crate::weights::surgery::repair::ridge::Freedom;
+use crate::weights::surgery::repair::ridge::{Freedom, Outcome};
 use crate::weights::surgery::slice;
 
 /// Everything a surgery works on.
@@ -60,12 +60,13 @@ impl<'a> Operation<'a> {
         let [wide, narrow] = &settings;
         let mut ends = self.ends(wide)?;
         let freedom = match self.options.repair {
+            _ if !self.planned.changes(self.parent.spec()) => None,
             Repair::None | Repair::Bias => None,
             Repair::Affine => Some(Freedom::Affine),
             Repair::LeastSquares => Some(Freedom::Full),
         };
         let (mut models, text) = (None, !self.samples.is_empty() || !self.has_grams());
-        if freedom.is_some() && text && self.planned.changes(self.parent.spec()) {
+        if freedom.is_some() && text {
             let theirs = ends_from(|role| self.parent.get(role, None), wide)?;
             let mine = loaded_ends(&ends, narrow)?;
             models = Some((theirs, mine));
@@ -127,11 +128,10 @@ impl<'a> Operation<'a> {
         let mut layer = layer_from(|role| parts.tensor(role), narrow, index as u64)?;
         let outcomes = lockstep.repair(&mut layer, index, &self.planned.cut, cut)?;
         put_layer(parts, layer, narrow.gain_offset)?;
-        let refit =
-            |(projection, outcome): (&'static str, crate::weights::surgery::repair::ridge::Outcome)| Refit {
-                projection: projection.into(),
-                strength: outcome.strength,
-            };
+        let refit = |(projection, outcome): (&'static str, Outcome)| Refit {
+            projection: projection.into(),
+            strength: outcome.strength,
+        };
         let refits = outcomes.into_iter().map(refit).collect();
         Ok(LayerRepair { layer: index as u64, refits, stream_error: Some(lockstep.stream_error()) })
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::weights::checkpoint::fingerprint::hexadecimal;
 use crate::weights::network::text::error::TextError;
 use crate::weights::network::text::line::Content;
 use crate::weights::network::text::tokenizer::Tokenizer;
@@ -68,11 +69,6 @@ pub fn read(data: &Path, model: &Path, request: Request) -> Result<Samples, Text
     }
     let data_hash = reader.rest_of_hash()?;
     Ok(Samples { sequences, data_hash, tokenizer_hash: reader.tokenizer.map(|t| t.hash().into()) })
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Reader {

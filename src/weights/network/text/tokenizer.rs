@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::weights::checkpoint::fingerprint::hexadecimal;
 use crate::weights::network::text::error::TextError;
-use crate::weights::network::text::hexadecimal;
 
 /// `tokenizer.json` of a model.
 pub struct Tokenizer {

@@ -1,7 +1,8 @@
 //! Which layers stay, and which dropped ones each of them stands in for.
 
+use crate::weights::importance::rankings::top;
 use crate::weights::surgery::choice::error::ChoiceError;
-use crate::weights::surgery::choice::scores::{Scores, top};
+use crate::weights::surgery::choice::scores::Scores;
 use crate::weights::surgery::options::DepthMethod;
 
 /// The kept layers, first layer first.

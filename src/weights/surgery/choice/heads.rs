@@ -2,8 +2,9 @@
 
 use crate::model::architecture::LayerShape;
 use crate::model::spec::ModelSpec;
+use crate::weights::importance::rankings::top;
 use crate::weights::surgery::choice::error::ChoiceError;
-use crate::weights::surgery::choice::scores::{Scores, top};
+use crate::weights::surgery::choice::scores::Scores;
 use crate::weights::surgery::cut::GroupCut;
 
 /// The layers whose groups compete: the kept one first, then the dropped ones that can move in, i.e. with the same

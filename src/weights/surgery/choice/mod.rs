@@ -7,9 +7,10 @@ pub mod scores;
 
 use crate::model::architecture::{Architecture, LayerShape};
 use crate::model::spec::ModelSpec;
+use crate::weights::importance::rankings::top;
 use crate::weights::surgery::choice::depth::Depth;
 use crate::weights::surgery::choice::error::ChoiceError;
-use crate::weights::surgery::choice::scores::{Scores, top};
+use crate::weights::surgery::choice::scores::Scores;
 use crate::weights::surgery::cut::{Cut, LayerCut};
 use crate::weights::surgery::options::DepthMethod;
 

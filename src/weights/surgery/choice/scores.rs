@@ -57,13 +57,3 @@ impl Scores {
         }
     }
 }
-
-/// Indices of the `k` largest scores, ascending; of equal ones the earlier.
-pub fn top(scores: &[f64], k: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-    let score = |i: &u32| scores.get(*i as usize).copied().unwrap_or(f64::NEG_INFINITY);
-    order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
-    order.truncate(k);
-    order.sort_unstable();
-    order
-}

@@ -10,7 +10,7 @@ use crate::compute::storage::SizeError;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::network::block::rms_norm;
 use crate::weights::network::forward::{attention_update, embed, ffn_update};
-use crate::weights::network::layer::{Ends, Layer};
+use crate::weights::network::layer::{Ends, Layer, Linear};
 use crate::weights::network::load::layer_from;
 use crate::weights::network::probe::Blind;
 use crate::weights::network::room::Room;
@@ -79,12 +79,7 @@ impl Sides {
         Ok(())
     }
 
-    pub(super) fn refit(
-        &self,
-        linear: &mut crate::weights::network::layer::Linear,
-        targets: &[Targets; 2],
-        freedom: Freedom,
-    ) -> Outcome {
+    pub(super) fn refit(&self, linear: &mut Linear, targets: &[Targets; 2], freedom: Freedom) -> Outcome {
         let [inputs, kept_out] = &self.inputs;
         let [fitted, kept_out_targets] = targets;
         refit(linear, &Evidence { inputs, targets: fitted, kept_out, kept_out_targets }, freedom)
@@ -205,17 +200,13 @@ impl<'a> Lockstep<'a> {
     /// Share of the parent's energy in the kept channels that the child's stream misses, on kept-out sequences.
     pub fn stream_error(&self) -> f64 {
         let [parent, child] = &self.streams;
+        let [wide, narrow] = [self.settings[0].hidden, self.settings[1].hidden];
         let (mut missed, mut whole) = (0.0, 0.0);
-        let widths = [self.settings[0].hidden, self.settings[1].hidden];
         for chunk in self.chunks.iter().filter(|chunk| chunk.kept_out) {
-            for token in chunk.tokens.clone() {
-                let row = |stream: &'_ Vec<f32>, width: usize| {
-                    stream.get(token * width..(token + 1) * width).map(<[f32]>::to_vec)
-                };
-                let (Some(theirs), Some(mine)) = (row(parent, widths[0]), row(child, widths[1])) else {
-                    continue;
-                };
-                for (channel, x) in self.kept.iter().zip(&mine) {
+            let theirs = parent.get(Self::part(parent, chunk, wide)).unwrap_or_default();
+            let mine = child.get(Self::part(child, chunk, narrow)).unwrap_or_default();
+            for (theirs, mine) in theirs.chunks_exact(wide).zip(mine.chunks_exact(narrow)) {
+                for (channel, x) in self.kept.iter().zip(mine) {
                     let wanted = theirs.get(*channel as usize).map_or(0.0, |x| f64::from(*x));
                     missed += (wanted - f64::from(*x)).powi(2);
                     whole += wanted * wanted;
