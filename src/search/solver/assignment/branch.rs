@@ -9,13 +9,16 @@ use crate::search::solver::assignment::relaxation::Relaxation;
 /// Iterations of the ascent at the root, in each of its rounds, and at every other node.
 const ROOT_ITERATIONS: u32 = 250;
 const ROOT_ROUNDS: u32 = 3;
-const NODE_ITERATIONS: u32 = 30;
+const NODE_ITERATIONS: u32 = 20;
 
 /// Steps of a try to exhaust a node instead of splitting it.
-const EXHAUST_STEPS: u64 = 4000;
+const EXHAUST_STEPS: u64 = 10000;
 
 /// Nodes between two tries to repair what the relaxation proposes.
 const REPAIR_EVERY: u64 = 64;
+
+/// Nodes at the start that are all tried so.
+const REPAIR_FIRST: u64 = 16;
 
 /// What is left to choose from, and what is known of it.
 struct Node {
@@ -139,7 +142,7 @@ impl<'a, 'b> Search<'a, 'b> {
         if !self.fix(&mut node) {
             return Vec::new();
         }
-        if self.nodes.is_multiple_of(REPAIR_EVERY) {
+        if self.nodes <= REPAIR_FIRST || self.nodes.is_multiple_of(REPAIR_EVERY) {
             self.relaxation.bound(&node.live, &node.multipliers);
             self.repair(&node.multipliers);
         }
