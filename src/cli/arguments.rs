@@ -25,6 +25,17 @@ pub fn share(typed: &str) -> Result<f64, String> {
     share.ok_or_else(|| format!("`{typed}` is no share: expected something such as 5% or 0.05"))
 }
 
+/// A part of a whole: `I/N`, I from 0.
+pub fn shard(typed: &str) -> Result<(u64, u64), String> {
+    let numbers =
+        typed.split_once('/').and_then(|(i, n)| Some((i.parse::<u64>().ok()?, n.parse::<u64>().ok()?)));
+    let (index, of) = numbers.ok_or("expected I/N, such as 0/8")?;
+    match index < of {
+        true => Ok((index, of)),
+        false => Err(format!("parts count from 0: expected 0/{of} to {}/{of}", of.saturating_sub(1))),
+    }
+}
+
 /// Today in Coordinated Universal Time, as `2026-08-21`.
 pub fn today() -> String {
     let now = jiff::Timestamp::now().to_string();
@@ -42,5 +53,14 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert!(duration("5").is_err());
         assert_eq!(today().len(), 10);
+    }
+
+    #[test]
+    fn parts_count_from_zero() {
+        assert_eq!((shard("0/1"), shard("7/8")), (Ok((0, 1)), Ok((7, 8))));
+        assert!(shard("8/8").unwrap_err().contains("0/8 to 7/8"));
+        for typed in ["", "1", "1/", "/2", "-1/2", "a/b", "0/0"] {
+            assert!(shard(typed).is_err(), "{typed}");
+        }
     }
 }

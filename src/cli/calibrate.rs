@@ -16,7 +16,7 @@ use archplan::weights::network::text::{self, Request};
 
 use crate::cli::calibrate_files::{self, Action};
 use crate::cli::progress::Steps;
-use crate::cli::{Failure, Global};
+use crate::cli::{Failure, Global, arguments};
 
 /// Arguments of `archplan calibrate`.
 #[derive(clap::Args, Debug)]
@@ -61,7 +61,7 @@ struct RunArgs {
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     seq_len: Option<u32>,
     /// Take part I of N of the samples, I from 0 to N - 1
-    #[arg(long, value_name = "I/N", default_value = "0/1", value_parser = shard)]
+    #[arg(long, value_name = "I/N", default_value = "0/1", value_parser = arguments::shard)]
     shard: (u64, u64),
     /// Tokens at the start of each sample that are not counted: many models keep enormous values there
     #[arg(long, value_name = "TOKENS", default_value_t = 1)]
@@ -75,17 +75,6 @@ struct RunArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-}
-
-/// `I/N`, I from 0.
-fn shard(typed: &str) -> Result<(u64, u64), String> {
-    let numbers =
-        typed.split_once('/').and_then(|(i, n)| Some((i.parse::<u64>().ok()?, n.parse::<u64>().ok()?)));
-    let (index, of) = numbers.ok_or("expected I/N, such as 0/8")?;
-    match index < of {
-        true => Ok((index, of)),
-        false => Err(format!("parts count from 0: expected 0/{of} to {}/{of}", of.saturating_sub(1))),
-    }
 }
 
 /// Runs `archplan calibrate`.
@@ -202,18 +191,4 @@ fn gather(run: &Run<'_>) -> Result<Importance, Failure> {
         CalibrateError::Statistics(StatisticsError::Io { .. }) => Failure::failed(error),
         _ => Failure::bad_input(error),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_count_from_zero() {
-        assert_eq!((shard("0/1"), shard("7/8")), (Ok((0, 1)), Ok((7, 8))));
-        assert!(shard("8/8").unwrap_err().contains("0/8 to 7/8"));
-        for typed in ["", "1", "1/", "/2", "-1/2", "a/b", "0/0"] {
-            assert!(shard(typed).is_err(), "{typed}");
-        }
-    }
 }

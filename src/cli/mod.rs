@@ -11,6 +11,7 @@ macro_rules! println {
 
 mod ablate;
 mod arguments;
+mod bench;
 mod calibrate;
 mod calibrate_files;
 mod costs;
@@ -41,6 +42,8 @@ mod progress;
 mod prune;
 mod prune_target;
 mod quality;
+mod score;
+mod score_files;
 mod search;
 mod search_print;
 mod search_target;
@@ -115,6 +118,8 @@ enum Command {
     EvaluateServing(evaluate_serving::Args),
     /// Find out what in a checkpoint matters, from its activations on calibration text
     Calibrate(Box<calibrate::Args>),
+    /// Measure what each change of one block costs, for searches that know the checkpoint
+    Score(Box<score::Args>),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
     Quality(quality::Args),
     /// Check a checkpoint: headers, shapes, index, every weight, and whether engines load it
@@ -130,6 +135,16 @@ pub enum Failure {
     Failed(String),
     /// The request is sound but has no answer (exit code 3).
     Infeasible(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::BadInput(message) | Failure::Failed(message) | Failure::Infeasible(message) => {
+                f.pad(message)
+            }
+        }
+    }
 }
 
 impl Failure {
@@ -152,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Models(args) => models::run(args, &arguments.global),
         Command::Evaluate(args) => evaluate::run(args, &arguments.global),
         Command::EvaluateServing(args) => evaluate_serving::run(args, &arguments.global),
+        Command::Score(args) => score::run(args, &arguments.global),
         Command::Predict(args) => predict::run(args, &arguments.global),
         Command::Profiles(args) => profiles::run(args, &arguments.global),
         Command::Plot(args) => plot::run(args, &arguments.global),

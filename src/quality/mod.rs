@@ -5,7 +5,9 @@
 //! [`Source::Prior`](crate::estimate::Source::Prior). The law is a sum over axes ([`law`]), so that a search can
 //! enumerate shapes from per-axis tables.
 //!
-//! Deliberately absent: scores measured on the user's own checkpoint, and which layers or channels to remove.
+//! [`scores`] are measured on the user's own checkpoint.
+//!
+//! Deliberately absent: forward passes, and which layers or channels to remove.
 
 pub mod benchmark;
 pub mod cuts;
@@ -15,5 +17,6 @@ pub mod interval;
 pub mod law;
 pub mod prior;
 pub mod report;
+pub mod scores;
 pub mod table;
 pub mod validation;

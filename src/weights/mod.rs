@@ -6,4 +6,5 @@
 pub mod checkpoint;
 pub mod importance;
 pub mod network;
+pub mod scoring;
 pub mod surgery;

@@ -19,7 +19,7 @@ use crate::weights::surgery::parts::Parts;
 use crate::weights::surgery::planning::Planned;
 use crate::weights::surgery::record::{LayerRepair, Refit};
 use crate::weights::surgery::repair::grams::GramRepair;
-use crate::weights::surgery::repair::lockstep::Lockstep;
+use crate::weights::surgery::repair::lockstep::{Lockstep, Sides};
 use crate::weights::surgery::repair::ridge::{Freedom, Outcome};
 use crate::weights::surgery::slice;
 
@@ -49,6 +49,25 @@ pub trait Receiver {
     fn layers_done(&mut self, done: usize);
 }
 
+/// How one layer is repaired on its own.
+pub enum Fit<'l, 'p> {
+    /// Not at all.
+    None,
+    /// On the streams of both models, which stand before it and are moved past it.
+    Beside(&'l mut Lockstep<'p>),
+    /// Its down projection alone, on sums of the neurons it keeps.
+    Down(&'l Sides, Freedom),
+}
+
+/// What a repair may change, where it fits weights to text.
+pub fn freedom(repair: Repair) -> Option<Freedom> {
+    match repair {
+        Repair::None | Repair::Bias => None,
+        Repair::Affine => Some(Freedom::Affine),
+        Repair::LeastSquares => Some(Freedom::Full),
+    }
+}
+
 impl<'a> Operation<'a> {
     /// Makes the child; what the repair came to, layer by layer.
     ///
@@ -59,12 +78,7 @@ impl<'a> Operation<'a> {
         let settings = [Settings::of(self.parent.spec())?, Settings::of(spec)?];
         let [wide, narrow] = &settings;
         let mut ends = self.ends(wide)?;
-        let freedom = match self.options.repair {
-            _ if !self.planned.changes(self.parent.spec()) => None,
-            Repair::None | Repair::Bias => None,
-            Repair::Affine => Some(Freedom::Affine),
-            Repair::LeastSquares => Some(Freedom::Full),
-        };
+        let freedom = freedom(self.options.repair).filter(|_| self.planned.changes(self.parent.spec()));
         let (mut models, text) = (None, !self.samples.is_empty() || !self.has_grams());
         if freedom.is_some() && text {
             let theirs = ends_from(|role| self.parent.get(role, None), wide)?;
@@ -107,6 +121,35 @@ impl<'a> Operation<'a> {
             hand_over(&mut ends, tensors::end(spec, role), receiver)?;
         }
         Ok(repairs)
+    }
+
+    /// One layer of the child alone, in memory, rounded as it would be written. `index` is its place in the child, whose
+    /// settings are `narrow`.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read or used, statistics that are missing.
+    pub fn one_layer(
+        &self,
+        cut: &LayerCut,
+        index: usize,
+        [wide, narrow]: [&Settings; 2],
+        fit: Fit<'_, '_>,
+    ) -> Result<Layer, SurgeryError> {
+        let mut parts = self.layer(cut, wide)?;
+        match fit {
+            Fit::None => {}
+            Fit::Beside(lockstep) => {
+                self.repair(lockstep, &mut parts, index, cut, narrow)?;
+            }
+            Fit::Down(sides, freedom) => {
+                let mut layer = layer_from(|role| parts.tensor(role), narrow, index as u64)?;
+                if let Some(ffn) = &mut layer.ffn {
+                    sides.refit(&mut ffn.down, &sides.targets, freedom);
+                }
+                put_layer(&mut parts, layer, narrow.gain_offset)?;
+            }
+        }
+        Ok(layer_from(|role| parts.tensor(role), narrow, index as u64)?)
     }
 
     /// Gives the memory behind a tensor of the parent back to the system.

@@ -125,7 +125,10 @@ fn without_statistics(
 }
 
 /// Scores of everything, from statistics and, for criteria that look at them, weights.
-fn scores(parent: &Checkpoint, sums: &Sums, criterion: Criterion) -> Result<Scores, SurgeryError> {
+///
+/// # Errors
+/// A tensor that cannot be read.
+pub fn scores(parent: &Checkpoint, sums: &Sums, criterion: Criterion) -> Result<Scores, SurgeryError> {
     let spec = parent.spec();
     let settings = Settings::of(spec)?;
     let depth = spec.architecture.depth();

@@ -43,6 +43,9 @@ const SIDES: [(Role, Side, Side); 20] = [
     (Role::FfnPostNorm, Side::Hidden, Side::Whole),
 ];
 
+/// The first so many of them are attention's.
+const ATTENTION: usize = 12;
+
 /// The indices a cut keeps along each side of one layer's tensors, of groups that stood in one layer of the parent.
 struct Kept<'a> {
     hidden: &'a [u32],
@@ -134,8 +137,9 @@ pub fn layer<'a>(
     let head_dim = parent.spec().architecture.head_dim as u32;
     let own = Kept::of(cut, layer, layer.parent, head_dim);
     let mut parts = Parts::default();
-    for (role, rows, columns) in SIDES {
-        if let Some(tensor) = parent.get(role, Some(layer.parent))? {
+    for (at, (role, rows, columns)) in SIDES.into_iter().enumerate() {
+        let absent = if at < ATTENTION { layer.groups.is_empty() } else { layer.ffn.is_empty() };
+        if let (Some(tensor), false) = (parent.get(role, Some(layer.parent))?, absent) {
             parts.store(role, own.select(parent, tensor, rows, columns)?);
         }
     }

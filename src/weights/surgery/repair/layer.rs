@@ -1,7 +1,9 @@
 //! Repairs one layer of the child, part by part in the order of a forward pass.
 
 use crate::weights::network::block::{add_update, ffn_hidden, head_outputs, linear_into, rms_norm};
+use crate::weights::network::forward::attention_update;
 use crate::weights::network::layer::{Attention, Ffn, Layer, Linear};
+use crate::weights::network::probe::Blind;
 use crate::weights::network::room::Room;
 use crate::weights::network::settings::Settings;
 use crate::weights::surgery::cut::{Cut, LayerCut};
@@ -167,10 +169,30 @@ impl Lockstep<'_> {
         Ok(())
     }
 
-    fn refit_down(&mut self, ffn: &mut Ffn, outcomes: &mut Outcomes) -> Result<(), SurgeryError> {
+    /// Sums of every neuron of a layer of the parent, for refits of its down projection alone: what stands before and its
+    /// attention are not cut. Both streams are moved.
+    ///
+    /// # Errors
+    /// As [`Self::repair`].
+    pub fn neurons(&mut self, layer: &Layer, of: &LayerCut) -> Result<Option<Sides>, SurgeryError> {
+        self.run_parent(of)?;
+        let (Some(ffn), index) = (&layer.ffn, of.parent as usize) else { return Ok(None) };
+        if let Some(attention) = &layer.attention {
+            let settings = self.settings[1];
+            for chunk in &self.chunks {
+                let range = Self::part(&self.streams[1], chunk, settings.hidden);
+                let Some(stream) = self.streams[1].get_mut(range) else { continue };
+                let (lengths, room) = (&chunk.lengths, &mut self.room);
+                attention_update(attention, settings, index, lengths, stream, room, &mut Blind)?;
+            }
+        }
+        self.down_sides(ffn).map(Some)
+    }
+
+    fn down_sides(&mut self, ffn: &Ffn) -> Result<Sides, SurgeryError> {
         let narrow = self.settings[1];
         let mut sides = Sides::new(ffn.down.inputs, narrow.hidden);
-        let (mut target, mut normed, mut update) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut target, mut normed) = (Vec::new(), Vec::new());
         let chunks = std::mem::take(&mut self.chunks);
         for chunk in &chunks {
             self.wanted(&self.streams[0], &[], chunk, &mut target);
@@ -180,6 +202,15 @@ impl Lockstep<'_> {
             let hidden = ffn_hidden(ffn, narrow, &normed, &mut self.room)?;
             sides.add(chunk.kept_out, &target, hidden)?;
         }
+        self.chunks = chunks;
+        Ok(sides)
+    }
+
+    fn refit_down(&mut self, ffn: &mut Ffn, outcomes: &mut Outcomes) -> Result<(), SurgeryError> {
+        let narrow = self.settings[1];
+        let sides = self.down_sides(ffn)?;
+        let (mut normed, mut update) = (Vec::new(), Vec::new());
+        let chunks = std::mem::take(&mut self.chunks);
         outcomes.push(("down_proj", sides.refit(&mut ffn.down, &sides.targets, self.freedom)));
         for chunk in &chunks {
             let range = Self::part(&self.streams[1], chunk, narrow.hidden);

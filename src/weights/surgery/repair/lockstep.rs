@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::compute::storage::SizeError;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::network::block::rms_norm;
-use crate::weights::network::forward::{attention_update, embed, ffn_update};
+use crate::weights::network::forward::{attention_update, embed, ffn_update, forward_layer};
 use crate::weights::network::layer::{Ends, Layer, Linear};
 use crate::weights::network::load::layer_from;
 use crate::weights::network::probe::Blind;
@@ -59,9 +59,10 @@ pub(super) struct ParentRun {
 }
 
 /// Sums for one fit: of the sequences fitted on, and of those kept out.
-pub(super) struct Sides {
+#[derive(Clone, Debug)]
+pub struct Sides {
     pub(super) inputs: [Inputs; 2],
-    pub(super) targets: [Targets; 2],
+    pub(in crate::weights::surgery) targets: [Targets; 2],
 }
 
 impl Sides {
@@ -79,7 +80,22 @@ impl Sides {
         Ok(())
     }
 
-    pub(super) fn refit(&self, linear: &mut Linear, targets: &[Targets; 2], freedom: Freedom) -> Outcome {
+    /// The same with some of the inputs.
+    pub fn select(&self, kept: &[u32]) -> Self {
+        let width = self.inputs[0].width;
+        Self {
+            inputs: self.inputs.each_ref().map(|inputs| inputs.select(kept)),
+            targets: self.targets.each_ref().map(|targets| targets.select(width, kept)),
+        }
+    }
+
+    /// Refits a layer with these inputs.
+    pub(in crate::weights::surgery) fn refit(
+        &self,
+        linear: &mut Linear,
+        targets: &[Targets; 2],
+        freedom: Freedom,
+    ) -> Outcome {
         let [inputs, kept_out] = &self.inputs;
         let [fitted, kept_out_targets] = targets;
         refit(linear, &Evidence { inputs, targets: fitted, kept_out, kept_out_targets }, freedom)
@@ -114,6 +130,34 @@ impl<'a> Lockstep<'a> {
         }
         let chunks = chunks(&sequences);
         Ok(Self { parent, settings, kept, chunks, streams, freedom, room: Room::default() })
+    }
+
+    /// Both models as the parent is here: what stands before was not cut.
+    pub fn fork(&self) -> Self {
+        let [parent, _] = &self.streams;
+        Self {
+            parent: self.parent,
+            settings: self.settings,
+            kept: self.kept,
+            chunks: self.chunks.clone(),
+            streams: [parent.clone(), parent.clone()],
+            freedom: self.freedom,
+            room: Room::default(),
+        }
+    }
+
+    /// Moves the parent past one of its layers.
+    ///
+    /// # Errors
+    /// Sizes that do not fit each other.
+    pub fn pass(&mut self, layer: &Layer, index: usize) -> Result<(), SizeError> {
+        let settings = self.settings[0];
+        for chunk in &self.chunks {
+            let range = Self::part(&self.streams[0], chunk, settings.hidden);
+            let Some(stream) = self.streams[0].get_mut(range) else { continue };
+            forward_layer(layer, settings, index, &chunk.lengths, stream, &mut self.room, &mut Blind)?;
+        }
+        Ok(())
     }
 
     /// Numbers of `values`, `width` a token, that belong to a chunk.

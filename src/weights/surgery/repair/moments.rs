@@ -28,6 +28,10 @@ pub struct Targets {
     pub cross: Vec<f32>,
 }
 
+fn row_of(row: &[f32], kept: &[u32]) -> Vec<f32> {
+    kept.iter().filter_map(|k| row.get(*k as usize).copied()).collect()
+}
+
 impl Inputs {
     /// No tokens yet.
     pub fn new(width: usize) -> Self {
@@ -39,6 +43,18 @@ impl Inputs {
         let sum = self.sum.iter().zip(&more.sum).map(|(a, b)| a + b).collect();
         let gram = self.gram.iter().zip(&more.gram).map(|(a, b)| a + b).collect();
         Self { width: self.width, tokens: self.tokens + more.tokens, sum, gram }
+    }
+
+    /// Of some of the inputs; those that are not there are left out.
+    pub fn select(&self, kept: &[u32]) -> Self {
+        let picked = |row: &[f32]| row_of(row, kept);
+        let rows = kept.iter().filter_map(|k| self.gram.chunks_exact(self.width.max(1)).nth(*k as usize));
+        Self {
+            width: kept.len(),
+            tokens: self.tokens,
+            sum: kept.iter().filter_map(|k| self.sum.get(*k as usize).copied()).collect(),
+            gram: rows.flat_map(picked).collect(),
+        }
     }
 
     /// Adds tokens `[tokens, width]`.
@@ -72,6 +88,16 @@ impl Targets {
         let sum = self.sum.iter().zip(&more.sum).map(|(a, b)| a + b).collect();
         let cross = self.cross.iter().zip(&more.cross).map(|(a, b)| a + b).collect();
         Self { width: self.width, sum, cross }
+    }
+
+    /// The same targets with some of their `inputs` inputs.
+    pub fn select(&self, inputs: usize, kept: &[u32]) -> Self {
+        let rows = self.cross.chunks_exact(inputs.max(1));
+        Self {
+            width: self.width,
+            sum: self.sum.clone(),
+            cross: rows.flat_map(|row| row_of(row, kept)).collect(),
+        }
     }
 
     /// Puts further outputs behind these.

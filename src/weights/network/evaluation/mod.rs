@@ -1,17 +1,13 @@
 //! What a model makes of held-out text: loss, perplexity, and how far it is from its parent.
 
-use std::borrow::Cow;
+pub mod compare;
 
-use crate::compute::loss::{RowSum, divergences, row_sums};
 use crate::compute::storage::SizeError;
-use crate::weights::network::forward::{final_normed, forward_layer, logits};
-use crate::weights::network::layer::Ends;
+use crate::weights::network::evaluation::compare::{Predictions, compare, conclude};
+use crate::weights::network::forward::forward_layer;
 use crate::weights::network::probe::Blind;
 use crate::weights::network::room::Room;
 use crate::weights::network::source::{LayerSource, SourceError, WeightsError};
-
-/// Numbers of logits held at a time, per model.
-const LOGITS: usize = 1 << 24;
 
 /// An evaluation that cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -127,16 +123,6 @@ pub struct Step {
     pub total: usize,
 }
 
-/// Sums of one sample.
-#[derive(Clone, Copy, Debug, Default)]
-struct SampleSums {
-    tokens: f64,
-    nll: f64,
-    parent_nll: f64,
-    agreed: f64,
-    kl: f64,
-}
-
 /// Evaluates a model, against its parent if one is given. Both are run layer by layer, one layer's weights in memory at a
 /// time, over batches of `options.batch_tokens`. Samples of fewer than two tokens are passed over.
 ///
@@ -166,14 +152,18 @@ pub fn evaluate(
         if let Some(parent) = &mut parent {
             parent.run(batch, &mut advance)?;
         }
-        let rows = compare(&mut child, parent.as_mut(), batch)?;
-        let mut rows = rows.into_iter();
-        sums.extend(batch.iter().map(|sample| sum_up(rows.by_ref().take(sample.len() - 1))));
+        let parent = parent.as_mut().map(|parent| &mut parent.predictions);
+        let mut children = [&mut child.predictions];
+        sums.extend(compare(&mut children, parent, batch)?.into_iter().flatten());
     }
     Ok(conclude(&sums, parent.is_some()))
 }
 
-fn check(
+/// Whether models and samples go together.
+///
+/// # Errors
+/// Another vocabulary, a token beyond it, no sample.
+pub fn check(
     model: &dyn LayerSource,
     parent: Option<&dyn LayerSource>,
     samples: &[&[u32]],
@@ -214,34 +204,24 @@ pub fn batches<S: AsRef<[u32]>>(samples: &[S], tokens: usize) -> Vec<&[S]> {
     batches
 }
 
-/// A model, its ends, and the buffers of its pass.
+/// A model, and the buffers of its pass.
 struct Runner<'m> {
     model: &'m dyn LayerSource,
-    /// Last norm and head, while they are needed.
-    ends: Option<Cow<'m, Ends>>,
     stream: Vec<f32>,
-    /// Last norm's output of the tokens that predict another.
-    normed: Vec<f32>,
-    logits: Vec<f32>,
+    predictions: Predictions<'m>,
     room: Room,
 }
 
 impl<'m> Runner<'m> {
     fn new(model: &'m dyn LayerSource) -> Self {
-        Self {
-            model,
-            ends: None,
-            stream: Vec::new(),
-            normed: Vec::new(),
-            logits: Vec::new(),
-            room: Room::default(),
-        }
+        let predictions = Predictions::new(model.settings());
+        Self { model, stream: Vec::new(), predictions, room: Room::default() }
     }
 
     fn run(&mut self, batch: &[&[u32]], advance: &mut dyn FnMut()) -> Result<(), EvaluationError> {
         let settings = self.model.settings();
         let lengths: Vec<usize> = batch.iter().map(|sample| sample.len()).collect();
-        self.ends = None;
+        self.predictions.ends = None;
         self.model.embed(&batch.concat(), &mut self.stream)?;
         for index in 0..self.model.depth() {
             let layer = self.model.layer(index)?;
@@ -249,109 +229,8 @@ impl<'m> Runner<'m> {
             forward_layer(&layer, settings, index, &lengths, &mut self.stream, room, &mut Blind)?;
             advance();
         }
-        // The last token of a sample predicts nothing that is known.
-        let (mut from, mut to) = (0, 0);
-        for length in lengths {
-            let part = (length - 1) * settings.hidden;
-            self.stream.copy_within(from..from + part, to);
-            (from, to) = (from + length * settings.hidden, to + part);
-        }
-        self.stream.truncate(to);
-        let ends = self.ends.insert(self.model.output_ends()?);
-        final_normed(ends, settings, &self.stream, &mut self.normed)?;
+        self.predictions.end(self.model.output_ends()?, &lengths, &mut self.stream)?;
         Ok(())
-    }
-
-    /// Logits of some of the tokens that predict another, and their sums.
-    fn logits(&mut self, rows: std::ops::Range<usize>) -> Result<Vec<RowSum>, EvaluationError> {
-        let settings = self.model.settings();
-        let part = rows.start * settings.hidden..rows.end * settings.hidden;
-        if let Some(ends) = &self.ends {
-            logits(ends, settings, self.normed.get(part).unwrap_or(&[]), &mut self.logits)?;
-        }
-        Ok(row_sums(&self.logits, settings.vocabulary)?)
-    }
-}
-
-/// One predicted token.
-#[derive(Clone, Copy, Default)]
-struct Row {
-    nll: f64,
-    parent_nll: f64,
-    agrees: bool,
-    kl: f64,
-}
-
-/// Losses of all predicted tokens of a batch, in their order.
-fn compare(
-    child: &mut Runner<'_>,
-    mut parent: Option<&mut Runner<'_>>,
-    batch: &[&[u32]],
-) -> Result<Vec<Row>, EvaluationError> {
-    let targets: Vec<u32> = batch.iter().flat_map(|sample| sample.iter().skip(1)).copied().collect();
-    let vocabulary = child.model.settings().vocabulary;
-    let at_a_time = (LOGITS / vocabulary.max(1)).max(1);
-    let mut rows = Vec::with_capacity(targets.len());
-    for (chunk, targets) in targets.chunks(at_a_time).enumerate() {
-        let range = chunk * at_a_time..chunk * at_a_time + targets.len();
-        let sums = child.logits(range.clone())?;
-        let of_parent = match &mut parent {
-            None => None,
-            Some(parent) => {
-                let of_parent = parent.logits(range)?;
-                let kl = divergences((&parent.logits, &of_parent), (&child.logits, &sums), vocabulary)?;
-                Some((&parent.logits, of_parent, kl))
-            }
-        };
-        let nll = |logits: &[f32], sum: &RowSum, row: usize, target: u32| {
-            let logit = logits.get(row * vocabulary + target as usize).copied().unwrap_or(f32::NAN);
-            sum.log_sum - f64::from(logit)
-        };
-        for (row, (sum, &target)) in sums.iter().zip(targets).enumerate() {
-            let mut found = Row { nll: nll(&child.logits, sum, row, target), ..Row::default() };
-            if let Some((logits, sums, kl)) = &of_parent
-                && let (Some(of_parent), Some(kl)) = (sums.get(row), kl.get(row))
-            {
-                found.parent_nll = nll(logits, of_parent, row, target);
-                found.agrees = of_parent.best == sum.best;
-                found.kl = *kl;
-            }
-            rows.push(found);
-        }
-    }
-    Ok(rows)
-}
-
-fn sum_up(rows: impl Iterator<Item = Row>) -> SampleSums {
-    rows.fold(SampleSums::default(), |sums, row| SampleSums {
-        tokens: sums.tokens + 1.0,
-        nll: sums.nll + row.nll,
-        parent_nll: sums.parent_nll + row.parent_nll,
-        agreed: sums.agreed + f64::from(u8::from(row.agrees)),
-        kl: sums.kl + row.kl,
-    })
-}
-
-fn conclude(sums: &[SampleSums], compared: bool) -> Evaluation {
-    let tokens: f64 = sums.iter().map(|s| s.tokens).sum();
-    let mean = |of: &dyn Fn(&SampleSums) -> f64| {
-        let mean = sums.iter().map(of).sum::<f64>() / tokens;
-        // Samples differ in length: the error of a ratio of two sums over them.
-        let residuals: f64 = sums.iter().map(|s| (of(s) - mean * s.tokens).powi(2)).sum();
-        let count = sums.len() as f64;
-        let error = (residuals * count / (count - 1.0)).sqrt() / tokens;
-        Mean { mean, standard_error: (sums.len() > 1).then_some(error) }
-    };
-    Evaluation {
-        samples: sums.len(),
-        tokens: tokens as usize,
-        nll: mean(&|s| s.nll),
-        parent: compared.then(|| Comparison {
-            nll: mean(&|s| s.parent_nll),
-            difference: mean(&|s| s.nll - s.parent_nll),
-            agreement: mean(&|s| s.agreed),
-            kl: mean(&|s| s.kl),
-        }),
     }
 }
 
