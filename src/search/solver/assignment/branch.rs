@@ -96,12 +96,11 @@ impl<'a, 'b> Search<'a, 'b> {
     fn ascend(&mut self, node: &mut Node, iterations: u32) {
         self.met.clear();
         let (met, incumbent) = (&mut self.met, &mut *self.incumbent);
-        let bound =
-            self.relaxation.ascend(&node.live, &mut node.multipliers, iterations, |path, usage| {
-                incumbent.offer_path(path, usage);
-                met.push(path.to_vec());
-                incumbent.to_beat
-            });
+        let bound = self.relaxation.ascend(&node.live, &mut node.multipliers, iterations, |path, usage| {
+            incumbent.offer_path(path, usage);
+            met.push(path.to_vec());
+            incumbent.to_beat
+        });
         node.bound = node.bound.max(bound);
     }
 

@@ -61,9 +61,12 @@ impl<'a> Exhaust<'a> {
         for at in (0..graph.positions).rev() {
             for step in &mut steps[at] {
                 step.priced = step.terms[0] + rest[step.next][0];
-                for term in 0..terms {
-                    rest[at][term] = rest[at][term].min(step.terms[term] + rest[step.next][term]);
-                }
+                let (here, further) = rest.split_at_mut(at + 1);
+                let after = step.terms.iter().zip(&further[step.next - at - 1]);
+                here[at]
+                    .iter_mut()
+                    .zip(after)
+                    .for_each(|(least, (own, rest))| *least = least.min(own + rest));
             }
             steps[at].sort_by(|a, b| a.priced.total_cmp(&b.priced).then(a.arc.cmp(&b.arc)));
         }

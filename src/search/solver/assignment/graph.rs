@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::search::solver::assignment::lattice::{Lattice, lattice};
-use crate::search::solver::assignment::problem::{Pick, Problem, Shortage};
+use crate::search::solver::assignment::problem::{Choice, Pick, Problem, Shortage};
 
 /// Rounding that a sum may carry, relative to the sum of its terms' magnitudes.
 const ROUNDING: f64 = 1e-12;
@@ -51,9 +51,11 @@ impl Graph {
     pub(super) fn of(problem: &Problem) -> Result<Self, Vec<Shortage>> {
         let mut parts: Vec<_> = problem.parts().collect();
         parts.sort_by_key(|&(pick, first, next, _)| (first, next, pick));
-        let arc = |&(pick, first, next, choice): &(Pick, usize, usize, &_)| {
-            let crate::search::solver::assignment::problem::Choice { loss, .. } = choice;
-            Arc { first, next, loss: *loss, pick }
+        let arc = |&(pick, first, next, choice): &(Pick, usize, usize, &Choice)| Arc {
+            first,
+            next,
+            loss: choice.loss,
+            pick,
         };
         let arcs: Vec<Arc> = parts.iter().map(arc).collect();
         let column = |k: usize| parts.iter().map(|(_, _, _, c)| c.weights[k]).collect::<Vec<f64>>();
@@ -64,7 +66,8 @@ impl Graph {
         let (mut rows, mut short) = (Vec::new(), Vec::new());
         for (constraint, (column, &capacity)) in columns.iter().zip(&problem.capacities).enumerate() {
             let weights: Vec<f64> = kept.iter().map(|&a| column[a]).collect();
-            let (least, most) = (path(positions, &arcs, &weights, 1.0), -path(positions, &arcs, &weights, -1.0));
+            let (least, most) =
+                (path(positions, &arcs, &weights, 1.0), -path(positions, &arcs, &weights, -1.0));
             let rounding = ROUNDING * magnitude(positions, &arcs, &weights);
             if least > capacity + rounding {
                 short.push(Shortage { constraint, least, capacity });
@@ -133,11 +136,9 @@ fn undominated(arcs: &[Arc], columns: &[Vec<f64>]) -> Vec<usize> {
     };
     let mut kept = Vec::new();
     for bucket in arcs.chunk_by(|a, b| (a.first, a.next) == (b.first, b.next)) {
-        let start = kept.len();
         let offset = arcs.partition_point(|a| (a.first, a.next) < (bucket[0].first, bucket[0].next));
         let range = offset..offset + bucket.len();
         kept.extend(range.clone().filter(|&b| !range.clone().any(|a| a != b && beats(a, b))));
-        debug_assert!(kept.len() > start);
     }
     kept
 }

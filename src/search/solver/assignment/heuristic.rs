@@ -109,8 +109,8 @@ impl<'a> Walk<'a> {
         let mut best = (0.0, None);
         for (i, &(_, at, into)) in candidates.iter().enumerate() {
             for &(_, other_at, other_into) in &candidates[..i] {
-                let change = self.loss_change(self.path[at], into)
-                    + self.loss_change(self.path[other_at], other_into);
+                let change =
+                    self.loss_change(self.path[at], into) + self.loss_change(self.path[other_at], other_into);
                 if at != other_at && change < best.0 && self.both_fit((at, into), (other_at, other_into)) {
                     best = (change, Some(((at, into), (other_at, other_into))));
                 }

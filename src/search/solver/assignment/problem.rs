@@ -133,7 +133,9 @@ pub enum AssignmentError {
         group: usize,
     },
     /// A run leaves the groups.
-    #[error("run {run} covers {groups} groups from group {first}: expected one at least, within {all} groups")]
+    #[error(
+        "run {run} covers {groups} groups from group {first}: expected one at least, within {all} groups"
+    )]
     RunOutside {
         /// The run.
         run: usize,
@@ -187,12 +189,11 @@ impl Problem {
             let part = move |(choice, c)| (Pick::Choice { group, choice }, group, group + 1, c);
             choices.iter().enumerate().map(part)
         });
-        let run = |(run, r): (usize, &'_ Run)| (Pick::Run { run }, r.first, r.first.saturating_add(r.groups));
-        let runs = self.runs.iter().enumerate().map(move |(i, r)| {
-            let (pick, first, next) = run((i, r));
-            (pick, first, next, &r.choice)
-        });
-        own.chain(runs)
+        let run = |(run, r)| {
+            let Run { first, groups, choice }: &Run = r;
+            (Pick::Run { run }, *first, first.saturating_add(*groups), choice)
+        };
+        own.chain(self.runs.iter().enumerate().map(run))
     }
 
     /// Whether it is a problem that can be solved.

@@ -3,9 +3,11 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::front::front;
-use super::problem::{Assignment, AssignmentError, Choice, Outcome, Pick, Problem, Run};
-use super::{Options, Start, solve};
+use crate::search::solver::assignment::front::front;
+use crate::search::solver::assignment::problem::{
+    Assignment, AssignmentError, Choice, Outcome, Pick, Problem, Run,
+};
+use crate::search::solver::assignment::{Options, Start, solve};
 
 /// Tries every way to cover the groups from `next` on.
 fn brute_force(problem: &Problem, next: usize, picks: &mut Vec<Pick>, best: &mut Option<Assignment>) {
@@ -180,12 +182,9 @@ fn a_tolerance_is_kept_and_a_limit_of_nodes_is_owned_up_to() {
 
 fn large(seed: u64, groups: usize, choices: usize, constraints: usize) -> Problem {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = || Choice {
-        loss: random.random(),
-        weights: (0..constraints).map(|_| random.random()).collect(),
-    };
-    let groups: Vec<Vec<Choice>> =
-        (0..groups).map(|_| (0..choices).map(|_| draw()).collect()).collect();
+    let mut draw =
+        || Choice { loss: random.random(), weights: (0..constraints).map(|_| random.random()).collect() };
+    let groups: Vec<Vec<Choice>> = (0..groups).map(|_| (0..choices).map(|_| draw()).collect()).collect();
     let capacities = vec![0.25 * groups.len() as f64; constraints];
     Problem { groups, runs: Vec::new(), capacities }
 }
