@@ -159,8 +159,8 @@ fn a_cutoff_and_a_known_assignment_change_nothing_but_the_work() {
 #[test]
 fn a_tolerance_is_kept_and_a_limit_of_nodes_is_owned_up_to() {
     let mut unproven = 0;
-    for seed in 0..40 {
-        let problem = large(seed, 12, 20, 3);
+    for seed in 0..20 {
+        let problem = large(seed, 30, 30, 3);
         let with = |options: &Options| solve(&problem, &Start::default(), options).unwrap();
         let exact = with(&Options::default());
         let exact = exact.solution().unwrap();
@@ -170,9 +170,9 @@ fn a_tolerance_is_kept_and_a_limit_of_nodes_is_owned_up_to() {
         assert!(rough.proven && rough.gap <= 0.05 + 1e-12);
         assert!(rough.assignment.loss <= exact.assignment.loss + 0.05);
         assert!(rough.bound <= exact.assignment.loss + 1e-9);
-        let short = with(&Options { nodes: 3, tolerance: 0.0 });
+        let short = with(&Options { nodes: 1, tolerance: 0.0 });
         let short = short.solution().unwrap();
-        assert!(short.bound <= exact.assignment.loss + 1e-9 && short.nodes <= 3);
+        assert!(short.bound <= exact.assignment.loss + 1e-9 && short.nodes <= 1);
         assert!((short.gap - (short.assignment.loss - short.bound)).abs() < 1e-12);
         assert!(short.proven == (short.gap == 0.0));
         unproven += usize::from(!short.proven);
