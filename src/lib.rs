@@ -54,6 +54,7 @@ pub mod files;
 pub mod hardware;
 pub mod model;
 pub mod names;
+pub mod pipeline;
 pub mod plan;
 pub mod quality;
 pub mod report;

@@ -18,6 +18,7 @@ const OPENS_FILES: &[&str] = &[
     "hardware::measure",
     "hardware::profile",
     "model::read",
+    "pipeline",
     "report",
     "weights::checkpoint",
     "weights::importance",

@@ -71,6 +71,27 @@ fn every_key_of_a_pruned_checkpoint_and_of_an_ablation_is_documented() {
 }
 
 #[test]
+fn every_key_of_a_run_is_documented() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let work = scratch.path().join("work");
+    let run = format!("run docs/examples/fixture.toml --work-dir {} --json -q", work.display());
+    let mut found = BTreeSet::new();
+    keys(&archplan(&format!("{run} --dry-run")), &mut found);
+    keys(&archplan(&run), &mut found);
+    let read = |name: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(work.join(name)).expect("a file")).expect("JSON")
+    };
+    keys(&read("summary.json"), &mut found);
+    let mut record = read("stages/prune.json");
+    let inputs = record["key"]["inputs"].take();
+    assert_eq!(inputs.as_object().map(|inputs| inputs.len()), Some(4), "{inputs}");
+    // Their keys are paths.
+    record["outputs"].take();
+    keys(&record, &mut found);
+    check("run", found);
+}
+
+#[test]
 fn every_key_of_a_carried_profile_is_documented() {
     let scratch = tempfile::tempdir().expect("a folder");
     let out = scratch.path().display();

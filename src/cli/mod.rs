@@ -42,6 +42,7 @@ mod progress;
 mod prune;
 mod prune_target;
 mod quality;
+mod run;
 mod score;
 mod score_files;
 mod search;
@@ -100,6 +101,8 @@ pub struct Global {
 enum Command {
     /// Find the shape to prune to, the front around it, and the proof that no allowed shape is better
     Search(Box<search::Args>),
+    /// Do all of it from one file: calibrate, search, prune, evaluate, verify, report; what is done stays done
+    Run(run::Args),
     /// Predict latency, throughput and memory of one model in one shape
     Predict(predict::Args),
     /// Turn a checkpoint into the chosen shape
@@ -171,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args, &arguments.global),
         Command::Profiles(args) => profiles::run(args, &arguments.global),
         Command::Plot(args) => plot::run(args, &arguments.global),
+        Command::Run(args) => run::run(args, &arguments.global),
         Command::Search(args) => search::run(args, &arguments.global),
         Command::Prune(args) => prune::run(args, &arguments.global),
         Command::Ablate(args) => ablate::run(args, &arguments.global),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
+use archplan::pipeline::stage;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
@@ -65,10 +66,7 @@ pub fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) 
 
 /// The command as typed, quoted where a shell would need it.
 pub fn command_line() -> String {
-    let plain =
-        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_.,=/:+".contains(c));
-    let quoted =
-        |word: String| if plain(&word) { word } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
-    std::iter::once("archplan".to_string()).chain(words).collect::<Vec<_>>().join(" ")
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    stage::shell_words(&words)
 }

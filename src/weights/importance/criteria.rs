@@ -1,5 +1,7 @@
 //! Criteria of published systems behind one interface: scores of FFN neurons and of query heads.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::weights::importance::rankings::{self, HeadScore};
@@ -19,6 +21,17 @@ pub enum Criterion {
     /// Weights alone: the L2 norm of all weights that belong to the neuron (its row of gate and of up, its column of
     /// down) or to the head (its rows of Q, its columns of O).
     Magnitude,
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Criterion::Minitron => "minitron",
+            Criterion::Fasp => "fasp",
+            Criterion::Flap => "flap",
+            Criterion::Magnitude => "magnitude",
+        })
+    }
 }
 
 /// Per FFN neuron of a layer. `tokens`: those counted in the sums.
