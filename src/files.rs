@@ -28,3 +28,8 @@ pub fn write_atomically_with(
         let _ = fs::remove_file(&temporary);
     })
 }
+
+/// Removes a directory with all that is in it.
+pub fn remove_directory(path: &Path) -> io::Result<()> {
+    fs::remove_dir_all(path)
+}

@@ -49,6 +49,7 @@ mod search;
 mod search_print;
 mod search_target;
 mod surgery_options;
+mod tries;
 mod verify;
 
 use std::io::{self, Write};
@@ -123,6 +124,8 @@ enum Command {
     Calibrate(Box<calibrate::Args>),
     /// Measure what each change of one block costs, for searches that know the checkpoint
     Score(Box<score::Args>),
+    /// Prune to shapes that were asked for, for real, and measure what they lose
+    Try(Box<tries::Args>),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
     Quality(quality::Args),
     /// Check a checkpoint: headers, shapes, index, every weight, and whether engines load it
@@ -178,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Search(args) => search::run(args, &arguments.global),
         Command::Prune(args) => prune::run(args, &arguments.global),
         Command::Ablate(args) => ablate::run(args, &arguments.global),
+        Command::Try(args) => tries::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
         Command::Verify(args) => verify::run(args, &arguments.global),
     };

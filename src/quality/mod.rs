@@ -18,5 +18,6 @@ pub mod law;
 pub mod prior;
 pub mod report;
 pub mod scores;
+pub mod study;
 pub mod table;
 pub mod validation;

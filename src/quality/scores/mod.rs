@@ -3,8 +3,10 @@
 //! Block-wise scores as in Puzzle (arXiv 2411.19146): one block of the parent is replaced, the rest runs as it is. Here
 //! the block is what the surgery would make of it, repaired.
 
+pub mod curve;
 pub mod error;
 pub mod file;
+pub mod table;
 
 use std::fmt;
 

@@ -1,5 +1,6 @@
 //! Whole shapes, really cut: the surgery makes the child, and the held-out text judges it.
 
+use crate::files;
 use crate::model::architecture::Architecture;
 use crate::model::counts;
 use crate::weights::checkpoint::Checkpoint;
@@ -40,7 +41,7 @@ pub fn measure(
     let limit = crate::weights::checkpoint::writer::SHARD_LIMIT;
     directory::write(&operation, scratch, limit, Provenance::default(), &mut |_| ()).map_err(wrap)?;
     let measured = written(reference, scratch);
-    let removed = std::fs::remove_dir_all(scratch);
+    let removed = files::remove_directory(scratch);
     let cost = measured?;
     removed
         .map_err(|error| ScoringError::Taken(format!("{} cannot be removed: {error}", scratch.display())))?;
