@@ -1,5 +1,7 @@
 //! A number that knows its origin: value, interval, source and named contributions.
 
+pub mod chance;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

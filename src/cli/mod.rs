@@ -11,6 +11,7 @@ macro_rules! println {
 
 mod ablate;
 mod arguments;
+mod ask;
 mod bench;
 mod calibrate;
 mod calibrate_files;
@@ -48,7 +49,9 @@ mod score_files;
 mod search;
 mod search_print;
 mod search_target;
+mod study;
 mod surgery_options;
+mod tell;
 mod tries;
 mod verify;
 
@@ -124,6 +127,10 @@ enum Command {
     Calibrate(Box<calibrate::Args>),
     /// Measure what each change of one block costs, for searches that know the checkpoint
     Score(Box<score::Args>),
+    /// Hand out the shapes of a study to try next
+    Ask(ask::Args),
+    /// Say what tried shapes of a study lost
+    Tell(tell::Args),
     /// Prune to shapes that were asked for, for real, and measure what they lose
     Try(Box<tries::Args>),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
@@ -181,6 +188,8 @@ pub fn main() -> ExitCode {
         Command::Search(args) => search::run(args, &arguments.global),
         Command::Prune(args) => prune::run(args, &arguments.global),
         Command::Ablate(args) => ablate::run(args, &arguments.global),
+        Command::Ask(args) => ask::run(args, &arguments.global),
+        Command::Tell(args) => tell::run(args, &arguments.global),
         Command::Try(args) => tries::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
         Command::Verify(args) => verify::run(args, &arguments.global),

@@ -1,6 +1,5 @@
 //! `archplan try`: shapes that were asked for are pruned for real and measured.
 
-use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use archplan::quality::scores::table::Child;
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use crate::cli::bench::BenchArgs;
 use crate::cli::progress::Steps;
 use crate::cli::surgery_options::SurgeryArgs;
-use crate::cli::{Failure, Global, output};
+use crate::cli::{Failure, Global, output, tell};
 
 /// Arguments of `archplan try`.
 #[derive(clap::Args, Debug)]
@@ -56,7 +55,7 @@ struct Asked {
 
 /// Runs `archplan try`.
 pub fn run(args: &Args, _global: &Global) -> Result<(), Failure> {
-    let asked = read(&args.asked)?;
+    let asked: Vec<Asked> = tell::lines(&args.asked, "a line of `archplan ask`")?;
     let options = args.surgery.options();
     let loaded = args.text.load(&args.model, &args.importance, &options)?;
     let scratch = args.scratch.clone().unwrap_or_else(scratch);
@@ -109,25 +108,4 @@ pub fn measure(
         Err(error) => told.failed = Some(error.to_string()),
     }
     told
-}
-
-fn read(path: &Path) -> Result<Vec<Asked>, Failure> {
-    let name = if path == Path::new("-") { "standard input".to_string() } else { path.display().to_string() };
-    let wrong = |error: &dyn std::fmt::Display| Failure::bad_input(format!("{name}: {error}"));
-    let mut text = String::new();
-    match path == Path::new("-") {
-        true => io::stdin().lock().read_to_string(&mut text),
-        false => std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)),
-    }
-    .map_err(|error| wrong(&error))?;
-    let parse = |(index, line): (usize, Result<String, io::Error>)| {
-        let line = line.map_err(|error| wrong(&error))?;
-        match line.trim().is_empty() {
-            true => Ok(None),
-            false => serde_json::from_str(&line).map(Some).map_err(|error| {
-                wrong(&format!("line {}: {error}; expected a line of `archplan ask`", index + 1))
-            }),
-        }
-    };
-    text.as_bytes().lines().enumerate().map(parse).filter_map(Result::transpose).collect()
 }

@@ -1,6 +1,6 @@
 //! Budgets as typed, and the constraints they are on single figures.
 
-use crate::plan::chance;
+use crate::estimate::chance;
 use crate::plan::record::Metric;
 use crate::plan::record::recipe::BudgetEcho;
 use crate::units::{self, Bytes, Seconds, UnitError};

@@ -7,7 +7,6 @@
 //! Deliberately absent: reading arguments and files, and drawing (see [`crate::report`]).
 
 pub mod budget;
-pub mod chance;
 pub mod error;
 pub mod evaluation;
 pub mod objective;

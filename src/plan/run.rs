@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use crate::estimate::chance;
 use crate::hardware::latency::memo::Memo;
 use crate::hardware::latency::prediction::Machine;
 use crate::hardware::latency::uniform_tables::ShapeCost;
 use crate::plan::budget::Constraint;
-use crate::plan::chance;
 use crate::plan::error::PlanError;
 use crate::plan::evaluation::{Evaluated, Evaluator, ParentSpeed, Setting, predict_parent};
 use crate::plan::objective::Objective;

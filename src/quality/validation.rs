@@ -279,6 +279,21 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     (norm > 0.0).then(|| dot(&a, &b) / norm)
 }
 
+/// Kendall's tau-b: concordant less discordant pairs, corrected for ties; `None` without variation.
+pub fn kendall(a: &[f64], b: &[f64]) -> Option<f64> {
+    let n = a.len().min(b.len());
+    let (mut balance, mut of_a, mut of_b) = (0.0, 0.0, 0.0);
+    for i in 0..n {
+        for j in 0..i {
+            let sign = |x: &[f64]| x[i].total_cmp(&x[j]) as i8;
+            let (a, b) = (f64::from(sign(a)), f64::from(sign(b)));
+            (balance, of_a, of_b) = (balance + a * b, of_a + a * a, of_b + b * b);
+        }
+    }
+    let norm = f64::sqrt(of_a * of_b);
+    (norm > 0.0).then(|| balance / norm)
+}
+
 fn ranks(values: &[f64]) -> Vec<f64> {
     let rank = |v: &f64| {
         let below = values.iter().filter(|x| *x < v).count() as f64;
@@ -291,6 +306,17 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kendall_counts_pairs_and_ties() {
+        // Of ten pairs of 2 1 4 3 5 two are out of order.
+        assert!(
+            (kendall(&[1.0, 2.0, 3.0, 4.0, 5.0], &[2.0, 1.0, 4.0, 3.0, 5.0]).unwrap() - 0.6).abs() < 1e-12
+        );
+        // scipy.stats.kendalltau([1, 1, 2, 3], [1, 2, 3, 3]): 4 / sqrt(5 x 5).
+        assert!((kendall(&[1.0, 1.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 3.0]).unwrap() - 0.8).abs() < 1e-12);
+        assert_eq!(kendall(&[1.0, 1.0], &[1.0, 2.0]), None);
+    }
 
     #[test]
     fn spearman_sees_order_only_and_shares_ties() {

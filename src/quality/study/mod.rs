@@ -3,9 +3,12 @@
 //! A study is a file of JSON lines that only grows, so that many workers may append at once and nothing is lost when one
 //! of them dies. Deliberately absent: opening the file, and how a shape is measured.
 
+pub mod ask;
 pub mod error;
+pub mod estimator;
 
 pub mod line;
+pub mod validation;
 
 use std::collections::BTreeMap;
 
