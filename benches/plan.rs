@@ -36,6 +36,7 @@ fn requests(c: &mut Criterion) {
         budgets: vec![Budget::parse(Metric::Speedup, "1.3x").expect("a ratio")],
         confidence: None,
         prior: &prior,
+        scores: None,
         recovery: Recovery::STANDARD,
         space,
         seed: 0,

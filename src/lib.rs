@@ -34,6 +34,7 @@
 //!     budgets: vec![Budget::parse(Metric::Speedup, "1.2x")?],
 //!     confidence: None,
 //!     prior: &prior,
+//!     scores: None,
 //!     recovery: Recovery::STANDARD,
 //!     space: SpaceOptions::default(),
 //!     seed: 0,

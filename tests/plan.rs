@@ -77,6 +77,7 @@ fn request<'a>(targets: Vec<Target<'a>>, workloads: &[Workload], budgets: &[(Met
         budgets: budgets.iter().map(|(metric, typed)| Budget::parse(*metric, typed).unwrap()).collect(),
         confidence: None,
         prior: &PRIOR,
+        scores: None,
         recovery: Recovery::STANDARD,
         space,
         seed: 7,

@@ -49,6 +49,7 @@ fn search(speedup: &str) -> Plan {
         budgets: vec![Budget::parse(Metric::Speedup, speedup).expect("a budget")],
         confidence: None,
         prior: &prior,
+        scores: None,
         recovery: Recovery::STANDARD,
         space: SpaceOptions::default(),
         seed: 0,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use archplan::quality::study::ask::{self, Choice};
-use archplan::quality::study::line::{Asked, Line};
+use archplan::quality::study::line::Line;
 use serde_json::json;
 
 use crate::cli::study::StudyFile;
@@ -60,9 +60,7 @@ pub fn run(args: &Args, _global: &Global) -> Result<(), Failure> {
         .map(|choice| serde_json::to_string(&record(choice)))
         .collect::<Result<_, _>>()
         .map_err(Failure::failed)?;
-    let asked = |choice: &Choice<'_>| {
-        Line::Asked(Asked { id: choice.candidate.id.clone(), worker: args.worker.clone() })
-    };
+    let asked = |choice: &Choice<'_>| Line::Asked(choice.asked(args.worker.clone()));
     let asked = choices.iter().map(asked).collect();
     // Noted before it is handed out: who is killed in between costs a shape that --again brings back.
     file.append(asked)?;

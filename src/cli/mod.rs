@@ -48,6 +48,7 @@ mod score;
 mod score_files;
 mod search;
 mod search_print;
+mod search_scores;
 mod search_target;
 mod study;
 mod surgery_options;

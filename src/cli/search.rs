@@ -1,20 +1,23 @@
 //! `archplan search`: the shape to prune to, the front around it, and the proof.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use archplan::hardware::latency::kernel_model::device_model::KernelModel;
 use archplan::hardware::latency::prediction::Machine;
 use archplan::model::read;
+use archplan::model::spec::ModelSpec;
 use archplan::model::workload::Workload;
 use archplan::plan::budget::Budget;
 use archplan::plan::record::{Metric, Outcome};
 use archplan::plan::request::{self, Request, Target};
 use archplan::plan::run;
 use archplan::quality::prior::{QualityPrior, Recovery};
+use archplan::quality::study::judge::Judge;
 use archplan::report::bundle;
 use archplan::search::space::options::SpaceOptions;
 use archplan::units;
 
+use crate::cli::search_scores::{ScoreArgs, Scored};
 use crate::cli::search_target::{Device, TargetArgs};
 use crate::cli::{Failure, Global, costs, output, profiles, search_print, search_target};
 
@@ -35,6 +38,8 @@ Examples:
   archplan search --model llama-3.1-8b --profile h100_sxm --profile a100_sxm,tp=2 \\
       --workload batch=8,prompt=4096,output=256 --workload concurrency=32,prompt=1024,output=512 \\
       --speedup 1.5x --multiple hidden=128,ffn=256 --skip kv_heads --out run3
+  archplan search --model ./checkpoint --profile h200_sxm --batch 16 --prompt 1024 --output 256 \\
+      --speedup 1.4x --scores scores.csv --importance stats.safetensors --try 12 --out run4
   archplan search --model qwen3-8b --profile h200_sxm --batch 16 --prompt 1024 --output 256 \\
       --dry-run"
 )]
@@ -48,15 +53,18 @@ pub struct Args {
     budget: BudgetArgs,
     #[command(flatten)]
     space: SpaceArgs,
-    /// Tokens of recovery training the accuracy estimate assumes, such as 100B; 0 = none
+    #[command(flatten)]
+    scores: ScoreArgs,
+    /// Tokens of recovery training the accuracy estimate assumes, such as 100B; 0 = none [default: 100B; with
+    /// --scores none, since they are measured without]
     #[arg(
         long,
         value_name = "TOKENS",
-        default_value = "100B",
         allow_hyphen_values = true,
-        help_heading = "Quality"
+        help_heading = "Quality",
+        conflicts_with = "scores"
     )]
-    recovery_tokens: String,
+    recovery_tokens: Option<String>,
     /// Folder for plan.json, candidates.csv, front.csv, front.svg, front.png, report.html and target/
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: Option<PathBuf>,
@@ -180,10 +188,50 @@ fn recovery(typed: &str) -> Result<Recovery, Failure> {
     Recovery::tokens_b(tokens / 1e9).map_err(|e| Failure::bad_input(format!("--recovery-tokens: {e}")))
 }
 
+/// What is asked, but for what shapes are judged by.
+struct Question<'a> {
+    args: &'a Args,
+    spec: &'a ModelSpec,
+    devices: &'a [Device],
+    prices: &'a [KernelModel],
+    workloads: Vec<Workload>,
+    budgets: Vec<Budget>,
+    prior: QualityPrior,
+    recovery: Recovery,
+    space: SpaceOptions,
+}
+
+impl Question<'_> {
+    fn request<'q>(&'q self, scores: Option<&'q Judge>) -> Request<'q> {
+        Request {
+            spec: self.spec,
+            targets: self
+                .devices
+                .iter()
+                .zip(self.prices)
+                .map(|(device, costs)| target(device, costs))
+                .collect(),
+            workloads: self.workloads.clone(),
+            budgets: self.budgets.clone(),
+            confidence: self.args.budget.confidence,
+            prior: &self.prior,
+            scores,
+            recovery: self.recovery,
+            space: self.space.clone(),
+            seed: self.args.seed,
+            command: output::command_line(),
+        }
+    }
+}
+
 /// Runs `archplan search`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let budgets = args.budget.read()?;
-    let recovery = recovery(&args.recovery_tokens)?;
+    let recovery = match (&args.recovery_tokens, &args.scores.scores) {
+        (Some(typed), _) => recovery(typed)?,
+        (None, Some(_)) => Recovery::ONE_SHOT,
+        (None, None) => Recovery::STANDARD,
+    };
     let workloads: Vec<Workload> = args.target.workloads()?;
     let spec = read::resolve(&args.model).map_err(Failure::bad_input)?;
     let devices = args.target.devices(&profiles::at_hand(global)?)?;
@@ -192,20 +240,21 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         .iter()
         .map(|d| costs::of(&d.profile, &[d.deployment.dtype], &[d.deployment.kv_dtype]))
         .collect::<Result<_, _>>()?;
-    let target = |(device, costs)| target(device, costs);
     let prior = QualityPrior::shipped().map_err(Failure::failed)?;
-    let request = Request {
+    let scored = args.scores.load(&spec, args.out.as_deref())?;
+    let judge = scored.as_ref().map(Scored::judge).transpose()?;
+    let question = Question {
+        args,
         spec: &spec,
-        targets: devices.iter().zip(&prices).map(target).collect(),
+        devices: &devices,
+        prices: &prices,
         workloads,
         budgets,
-        confidence: args.budget.confidence,
-        prior: &prior,
+        prior,
         recovery,
         space,
-        seed: args.seed,
-        command: output::command_line(),
     };
+    let request = question.request(judge.as_ref());
     let shapes = request.search_space().map_err(Failure::bad_input)?;
     search_target::warn_beyond_context(&spec, &request.workloads);
     search_print::before(&request, &shapes, global)?;
@@ -215,7 +264,16 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     if let Some(dir) = &args.out {
         bundle::check_target(dir, args.force).map_err(Failure::bad_input)?;
     }
-    let plan = run::search(&request).map_err(|e| match e.is_internal() {
+    let judge = match &scored {
+        Some(scored) => {
+            scored.fill(&request)?;
+            let refill = |judge: &Judge| scored.fill(&question.request(Some(judge)));
+            scored.tried(&args.scores, Path::new(&args.model), &refill)?;
+            Some(scored.judge()?)
+        }
+        None => None,
+    };
+    let plan = run::search(&question.request(judge.as_ref())).map_err(|e| match e.is_internal() {
         true => Failure::failed(e),
         false => Failure::bad_input(e),
     })?;

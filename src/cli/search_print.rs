@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use archplan::estimate::Estimate;
-use archplan::plan::record::candidate::{Candidate, Metrics};
+use archplan::plan::record::candidate::{Candidate, Metrics, TriedShape};
 use archplan::plan::record::{Binding, Budget, Metric, Plan};
 use archplan::plan::request::Request;
 use archplan::search::space::SearchSpace;
@@ -68,12 +68,68 @@ pub fn after(plan: &Plan, written: &[PathBuf], global: &Global) -> Result<(), Fa
             space_words(plan),
             search.optimality
         );
-        println!("Accuracy is a prior from published tables of other models: see `archplan quality`.");
+        match &plan.recipe.request.scores {
+            Some(scores) => {
+                print_tried(plan);
+                println!(
+                    "Losses are from scores measured on the parent and {} tries (`archplan study show`), before any training.",
+                    scores.tries
+                );
+            }
+            None => {
+                println!("Accuracy is a prior from published tables of other models: see `archplan quality`.")
+            }
+        }
     }
     for path in written {
         log::info!("wrote {}", path.display());
     }
     Ok(())
+}
+
+/// Shapes that were tried, least loss first, and how to prune to the chosen one.
+fn print_tried(plan: &Plan) {
+    if !plan.tried.is_empty() {
+        let mut table =
+            numbers(&["tried", "shape", "params", "loss predicted", "loss measured", "speedup", "in budget"]);
+        let mut tried: Vec<_> = plan.tried.iter().collect();
+        let loss = |t: &TriedShape| t.candidate.quality.loss_increase_nats.value;
+        tried.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
+        for (at, tried) in tried.iter().take(SHOWN).enumerate() {
+            let mut row = start((at + 1).to_string(), &tried.candidate);
+            row.extend([
+                tried.predicted_loss_nats.as_ref().map_or_else(|| "-".to_string(), nats),
+                nats(&tried.candidate.quality.loss_increase_nats),
+                tried.candidate.worst_speedup().map_or_else(String::new, |s| format!("{:.3}", s.value)),
+                if tried.candidate.feasible { "yes" } else { "no" }.to_string(),
+            ]);
+            table.add_row(row);
+        }
+        println!(
+            "Tried: {} shapes, really pruned and measured; nats a token above the parent\n{table}\n",
+            tried.len()
+        );
+    }
+    if let Some(chosen) = plan.chosen.as_ref().filter(|chosen| !chosen.dropped_layers.is_empty()) {
+        let layers: Vec<String> = chosen.dropped_layers.iter().map(u64::to_string).collect();
+        println!("The chosen shape drops layers {0}: archplan prune --depth-method {0}\n", layers.join(","));
+    }
+}
+
+/// A loss with its interval.
+fn nats(e: &Estimate) -> String {
+    match e.low == e.high {
+        true => format!("{:+.4}", e.value),
+        false => format!("{:+.4} ({:+.4} to {:+.4})", e.value, e.low, e.high),
+    }
+}
+
+/// Title and value of what a shape loses: by scores the loss, else the accuracy.
+fn lost(plan: &Plan) -> (&'static str, fn(&Candidate) -> String) {
+    match plan.recipe.request.scores {
+        Some(_) => ("loss, nats a token", |c| nats(&c.quality.loss_increase_nats)),
+        None => ("accuracy kept %", |c| interval(&c.quality.accuracy_retained_percent)),
+    }
 }
 
 fn space_words(plan: &Plan) -> String {
@@ -100,15 +156,15 @@ const COLUMNS: [Column; 6] = [
 
 /// Parent, chosen and knee in one scenario, with intervals: 90 % of costs, 80 % of accuracy.
 fn marked(plan: &Plan, scenario: usize, name: &str) -> String {
-    let mut table =
-        numbers(&[&[name, "shape", "params"], &COLUMNS.map(|c| c.0)[..], &["accuracy kept %"]].concat());
+    let (title, value) = lost(plan);
+    let mut table = numbers(&[&[name, "shape", "params"], &COLUMNS.map(|c| c.0)[..], &[title]].concat());
     let rows =
         [("parent", Some(&plan.parent)), ("chosen", plan.chosen.as_ref()), ("knee", plan.knee.as_ref())];
     for (label, candidate) in rows.into_iter().filter_map(|(l, c)| Some((l, c?))) {
         let Some(metrics) = candidate.metrics.get(scenario) else { continue };
         let mut row = start(label.to_string(), candidate);
         row.extend(COLUMNS.map(|(_, of)| interval(of(metrics))));
-        row.push(interval(&candidate.quality.accuracy_retained_percent));
+        row.push(value(candidate));
         table.add_row(row);
     }
     format!("{table}\n")
@@ -140,8 +196,9 @@ fn thinned(plan: &Plan) -> String {
 
 /// The front of the first scenario, evenly thinned.
 fn front(plan: &Plan) -> Table {
-    let mut table =
-        numbers(&["", "shape", "params", "tok/s", "speedup", "TPOT ms", "accuracy kept %", "in budget"]);
+    let by_scores = plan.recipe.request.scores.is_some();
+    let title = if by_scores { "loss, nats a token" } else { "accuracy kept %" };
+    let mut table = numbers(&["", "shape", "params", "tok/s", "speedup", "TPOT ms", title, "in budget"]);
     let last = plan.front.len().saturating_sub(1);
     let shown = plan.front.len().min(SHOWN);
     for i in 0..shown {
@@ -153,7 +210,10 @@ fn front(plan: &Plan) -> Table {
             three_digits(metrics.output_tokens_per_s.value),
             format!("{:.3}", metrics.speedup.value),
             three_digits(metrics.tpot_ms.value),
-            format!("{:.1}", candidate.quality.accuracy_retained_percent.value),
+            match by_scores {
+                true => format!("{:+.4}", candidate.quality.loss_increase_nats.value),
+                false => format!("{:.1}", candidate.quality.accuracy_retained_percent.value),
+            },
             if candidate.feasible { "yes" } else { "no" }.to_string(),
         ]);
         table.add_row(row);

@@ -5,6 +5,7 @@ use crate::hardware::latency::prediction::PredictError;
 use crate::hardware::latency::uniform_tables::TablesError;
 use crate::plan::record::candidate::Shape;
 use crate::quality::error::QualityError;
+use crate::quality::scores::error::ScoresError;
 use crate::search::solver::enumeration::NotANumber;
 use crate::search::space::error::SpaceError;
 
@@ -59,6 +60,9 @@ pub enum PlanError {
     /// The loss of a shape cannot be told.
     #[error(transparent)]
     Quality(#[from] QualityError),
+    /// No score covers a shape.
+    #[error(transparent)]
+    Scores(#[from] ScoresError),
     /// Cost or loss of a shape is no number.
     #[error("internal error: {0}; please report it")]
     NotANumber(#[from] NotANumber),

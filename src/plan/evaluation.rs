@@ -12,8 +12,10 @@ use crate::model::workload::{Deployment, Load, Workload};
 use crate::plan::budget::{Constraint, Figure};
 use crate::plan::error::PlanError;
 use crate::plan::record::Metric;
-use crate::plan::record::candidate::{Candidate, Contribution, Metrics, Quality, Shape};
+use crate::plan::record::candidate::{Candidate, Contribution, LayerScores, Metrics, Quality, Shape};
 use crate::plan::request::Request;
+use crate::quality::scores::table::{AXES, LayerPart};
+use crate::quality::study::judge::Judged;
 use crate::units::{Bytes, Seconds};
 
 /// One scenario with all it takes to predict a shape in it.
@@ -95,6 +97,7 @@ pub fn figure(metric: Metric, served: &Served, memory: Bytes, params: u64, paren
 }
 
 /// A shape as fully predicted.
+#[derive(Clone)]
 pub struct Evaluated {
     /// For the record.
     pub candidate: Candidate,
@@ -149,7 +152,11 @@ impl Evaluator<'_> {
             params,
             feasible: self.constraints.iter().all(|c| usage(c) <= 1.0),
             metrics: pairs().map(|(setting, prediction)| metrics(setting, prediction, is_parent)).collect(),
-            quality: self.quality(architecture)?,
+            quality: self.quality(architecture, breakdown)?,
+            dropped_layers: match self.request.scores {
+                Some(judge) => judge.table.child(architecture)?.dropped(judge.table.parent().depth()),
+                None => Vec::new(),
+            },
             breakdown: match breakdown {
                 true => {
                     pairs().enumerate().flat_map(|(i, (s, p))| contributions(i, &s.workload, p)).collect()
@@ -169,8 +176,24 @@ impl Evaluator<'_> {
         Some(figure(constraint.metric, &prediction.served, memory, params, &setting.parent))
     }
 
-    fn quality(&self, architecture: &Architecture) -> Result<Quality, PlanError> {
+    fn quality(&self, architecture: &Architecture, by_layer: bool) -> Result<Quality, PlanError> {
         let Request { spec, prior, recovery, .. } = self.request;
+        if let Some(judge) = self.request.scores {
+            let Judged { loss, parts } = judge.judge(&judge.table.child(architecture)?)?;
+            let axes = AXES.iter().zip(parts.axes()).map(|(axis, nats)| (axis.to_string(), nats.mean));
+            let layer = |part: &LayerPart| LayerScores {
+                layer: part.layer,
+                attention_nats: part.attention.mean,
+                ffn_nats: part.ffn.mean,
+            };
+            return Ok(Quality {
+                loss_increase_nats: loss,
+                accuracy_retained_percent: prior.retained_percent(loss.value, *recovery),
+                benchmarks: Default::default(),
+                scores_nats: axes.collect(),
+                layers: if by_layer { parts.layers.iter().map(layer).collect() } else { Vec::new() },
+            });
+        }
         let estimate = prior.estimate(&spec.architecture, architecture, *recovery)?;
         let benchmarks =
             estimate.accuracies_percent.iter().map(|(b, e)| (b.name().to_string(), *e)).collect();
@@ -178,6 +201,8 @@ impl Evaluator<'_> {
             loss_increase_nats: estimate.loss_increase_nats,
             accuracy_retained_percent: estimate.accuracy_retained_percent,
             benchmarks,
+            scores_nats: Default::default(),
+            layers: Vec::new(),
         })
     }
 }

@@ -9,8 +9,11 @@
 pub mod budget;
 pub mod error;
 pub mod evaluation;
+mod losses;
 pub mod objective;
+pub mod pool;
 pub mod record;
 pub mod request;
 pub mod run;
+mod tries;
 mod verdict;

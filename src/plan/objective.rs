@@ -8,8 +8,8 @@ use crate::hardware::latency::uniform_tables::{self, Axes, ShapeCost, UniformTab
 use crate::plan::budget::Constraint;
 use crate::plan::error::PlanError;
 use crate::plan::evaluation::{Evaluator, ParentSpeed, Setting, figure};
+use crate::plan::losses::Losses;
 use crate::plan::request::Request;
-use crate::quality::prior::AxisValues;
 use crate::search::solver::enumeration::{Point, UniformObjective};
 use crate::search::space::{SearchSpace, ShapeIndex};
 
@@ -27,16 +27,14 @@ pub struct Objective<'a> {
     /// Constraints of each scenario; what needs none stands with the first.
     of_scenario: Vec<Range<usize>>,
     deviations: f64,
-    hidden_nats: Vec<f64>,
-    heads_nats: Vec<f64>,
-    ffn_nats: Vec<f64>,
-    layers_nats: Vec<f64>,
+    losses: Losses,
 }
 
 /// What is known once hidden size and heads are.
 pub struct Slice {
     tables: Vec<uniform_tables::Slice>,
-    nats: f64,
+    /// Positions of hidden size and heads.
+    at: (usize, usize),
 }
 
 impl<'a> Objective<'a> {
@@ -57,14 +55,6 @@ impl<'a> Objective<'a> {
                 first..constraints.partition_point(|c| scenario(c) <= s)
             })
             .collect();
-        let values = AxisValues {
-            hidden: space.hidden().to_vec(),
-            ffn: space.ffn().to_vec(),
-            q_heads: space.heads().iter().map(|(q, _)| *q).collect(),
-            kv_heads: space.heads().iter().map(|(_, kv)| *kv).collect(),
-            layers: space.layers().to_vec(),
-        };
-        let nats = request.prior.axis_losses(&request.spec.architecture, &values, request.recovery)?;
         Ok(Self {
             layers: space.layers(),
             tables,
@@ -72,10 +62,7 @@ impl<'a> Objective<'a> {
             constraints,
             of_scenario,
             deviations: evaluator.deviations,
-            hidden_nats: nats.hidden,
-            heads_nats: nats.q_heads.iter().zip(&nats.kv_heads).map(|(q, kv)| q + kv).collect(),
-            ffn_nats: nats.ffn,
-            layers_nats: nats.layers,
+            losses: Losses::build(space, request)?,
         })
     }
 
@@ -87,7 +74,7 @@ impl<'a> Objective<'a> {
 
     /// Predicted increase of the loss of one shape, in nats.
     pub fn nats(&self, index: ShapeIndex) -> f64 {
-        self.slice(index.hidden, index.heads).nats + self.ffn_nats[index.ffn] + self.layers_nats[index.layers]
+        self.losses.at((index.hidden, index.heads), index.ffn, index.layers)
     }
 
     #[inline]
@@ -127,13 +114,13 @@ impl UniformObjective for Objective<'_> {
     fn slice(&self, hidden: usize, heads: usize) -> Slice {
         Slice {
             tables: self.tables.iter().map(|tables| tables.slice(hidden, heads)).collect(),
-            nats: self.hidden_nats[hidden] + self.heads_nats[heads],
+            at: (hidden, heads),
         }
     }
 
     #[inline]
     fn point(&self, slice: &Slice, ffn: usize, layers: usize) -> Point {
-        let loss = slice.nats + self.ffn_nats[ffn] + self.layers_nats[layers];
+        let loss = self.losses.at(slice.at, ffn, layers);
         let mut point = Point { cost: 0.0, loss, tie: 0.0, usage: 0.0 };
         for (s, cost) in self.scenarios(slice, ffn, layers) {
             let slowness = self.parents[s].output_tokens_per_s / cost.served.output_tokens_per_s;

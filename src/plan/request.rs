@@ -11,6 +11,7 @@ use crate::plan::budget::Budget;
 use crate::plan::error::PlanError;
 use crate::plan::record::{Scenario, recipe};
 use crate::quality::prior::{QualityPrior, Recovery};
+use crate::quality::study::judge::Judge;
 use crate::search::space::SearchSpace;
 use crate::search::space::options::SpaceOptions;
 use crate::search::space::table::AxisSummary;
@@ -38,8 +39,10 @@ pub struct Request<'a> {
     /// Chance with which each budget on a time, a throughput or a speedup must hold, one-sided (0.5 to below 1);
     /// `None`: the best single value must hold.
     pub confidence: Option<f64>,
-    /// What a shape loses.
+    /// What a shape loses, and what losses mean for accuracies.
     pub prior: &'a QualityPrior,
+    /// What a shape loses by measurements on the parent; instead of the prior, and before any training.
+    pub scores: Option<&'a Judge>,
     /// Recovery training assumed.
     pub recovery: Recovery,
     /// The space; its tensor-parallel degrees are those of the targets, whatever it says itself.
@@ -110,6 +113,10 @@ impl Request<'_> {
             bounds: axes.iter().filter_map(|a| Some((a.axis.name().to_string(), ends(a)?))).collect(),
             skip: self.space.skip.iter().map(|axis| axis.name().to_string()).collect(),
             recovery_tokens: Some(self.recovery.billions() * 1e9),
+            scores: self.scores.map(|judge| recipe::ScoresEcho {
+                sha256: judge.scores_sha256.clone(),
+                tries: judge.estimator.tries() as u64,
+            }),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::plan::objective::Objective;
 use crate::plan::record::candidate::{Candidate, Point, PointMetrics};
 use crate::plan::record::{Axis, Budget, Finalist, Metric, Outcome, Plan, Search, Space, recipe};
 use crate::plan::request::Request;
-use crate::plan::verdict;
+use crate::plan::{tries, verdict};
 use crate::search::front;
 use crate::search::solver::enumeration::{self, Enumeration, enumerate};
 use crate::search::space::SearchSpace;
@@ -60,7 +60,7 @@ pub fn search(request: &Request<'_>) -> Result<Plan, PlanError> {
 }
 
 /// Predicts the parent in every scenario, and sets up what every other shape is predicted with.
-fn prepare<'a>(
+pub(super) fn prepare<'a>(
     request: &'a Request<'a>,
     memos: &'a [Memo<'a>],
 ) -> Result<(Evaluator<'a>, Evaluated), PlanError> {
@@ -144,7 +144,12 @@ impl Assembly<'_> {
             found.finalists.par_iter().map(|c| self.evaluate(c, true)).collect::<Result<Vec<_>, _>>()?;
         let front = found.front.par_iter().map(|c| self.evaluate(c, false)).collect::<Result<Vec<_>, _>>()?;
         let front: Vec<Candidate> = front.into_iter().map(|(evaluated, _)| evaluated.candidate).collect();
-        let chosen = finalists.first();
+        let tried = tries::evaluate(evaluator)?;
+        let winner = tries::winner(&tried);
+        let chosen = match &winner {
+            Some(_) => winner.as_ref(),
+            None => finalists.first().map(|(evaluated, _)| evaluated),
+        };
         let outcome = match &found.shortfall {
             None => Outcome::Done,
             Some(shortfall) => Outcome::Infeasible {
@@ -159,9 +164,9 @@ impl Assembly<'_> {
             search: self.search_record(),
             outcome,
             parent: parent.candidate,
-            chosen: chosen.map(|(evaluated, _)| evaluated.candidate.clone()),
+            chosen: chosen.map(|evaluated| evaluated.candidate.clone()),
             budgets: match chosen {
-                Some((evaluated, _)) => verdict::with_checks(evaluator, budgets, evaluated),
+                Some(evaluated) => verdict::with_checks(evaluator, budgets, evaluated),
                 None => budgets,
             },
             knee: knee(&front),
@@ -170,6 +175,7 @@ impl Assembly<'_> {
                 .into_iter()
                 .map(|(e, disagreement)| self.finalist(e, disagreement))
                 .collect(),
+            tried: tries::record(tried, evaluator),
             sample: found.sample.iter().filter_map(|c| self.point(c)).collect(),
         })
     }

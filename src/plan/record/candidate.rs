@@ -67,6 +67,9 @@ pub struct Candidate {
     pub metrics: Vec<Metrics>,
     /// What it loses against the parent.
     pub quality: Quality,
+    /// The parent's layers that are dropped, from 0, where scores say which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_layers: Vec<u64>,
     /// Time by op; given for the parent and the chosen shape, empty for others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breakdown: Vec<Contribution>,
@@ -107,6 +110,34 @@ pub struct Quality {
     pub accuracy_retained_percent: Estimate,
     /// Predicted score on each benchmark at hand, percent.
     pub benchmarks: BTreeMap<String, Estimate>,
+    /// Scores by axis, nats a token, where there are any; interactions come on top.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores_nats: BTreeMap<String, f64>,
+    /// Scores of each layer that is kept; given for the chosen shape.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerScores>,
+}
+
+/// What a change of one layer was scored at.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerScores {
+    /// The parent's layer, from 0.
+    pub layer: u64,
+    /// Of its attention, nats a token.
+    pub attention_nats: f64,
+    /// Of its FFN, nats a token.
+    pub ffn_nats: f64,
+}
+
+/// A shape that was really pruned to and measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriedShape {
+    /// The shape; its loss is the measured one.
+    pub candidate: Candidate,
+    /// Loss increase predicted before it was tried, nats a token; `None` where nobody asked for it.
+    pub predicted_loss_nats: Option<Estimate>,
 }
 
 /// Share of one op in the time of one request.

@@ -13,7 +13,7 @@ pub mod recipe;
 use serde::{Deserialize, Serialize};
 
 use crate::estimate::Estimate;
-use crate::plan::record::candidate::{Candidate, Point, Shape};
+use crate::plan::record::candidate::{Candidate, Point, Shape, TriedShape};
 use crate::plan::record::recipe::Recipe;
 use crate::units::{self, Bytes, Seconds};
 
@@ -44,6 +44,9 @@ pub struct Plan {
     pub front: Vec<Candidate>,
     /// Best feasible shapes, evaluated again on the slow path; best first.
     pub finalists: Vec<Finalist>,
+    /// Shapes that were really pruned to and measured, in the order of the study.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<TriedShape>,
     /// A sample of the rest of the space, for the picture.
     pub sample: Vec<Point>,
 }

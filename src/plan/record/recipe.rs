@@ -71,6 +71,19 @@ pub struct Request {
     pub skip: Vec<String>,
     /// Tokens of recovery training assumed by the quality estimate.
     pub recovery_tokens: Option<f64>,
+    /// Scores that losses come from; `None`: they come from the prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoresEcho>,
+}
+
+/// Scores that losses come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoresEcho {
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    /// Shapes tried that the estimate has learned from.
+    pub tries: u64,
 }
 
 /// A device group with its engine.

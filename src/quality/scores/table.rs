@@ -215,12 +215,19 @@ impl Table {
             Layers::PerLayer(shapes) => shapes.clone(),
         };
         let layers = child.kept.iter().zip(shapes).map(|(layer, shape)| self.layer(*layer, shape));
-        let depth = self.dropped_runs(child).into_iter().map(|(first, count)| self.run(first, count));
         Ok(Parts {
             hidden: self.hidden(child.architecture.hidden)?,
-            depth: depth.collect::<Result<Vec<_>, _>>()?.into_iter().sum(),
+            depth: self.depth(child)?,
             layers: layers.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// What the dropped layers of a child lose, run by run.
+    ///
+    /// # Errors
+    /// A run that was not scored.
+    pub fn depth(&self, child: &Child) -> Result<Nats, ScoresError> {
+        self.dropped_runs(child).into_iter().map(|(first, count)| self.run(first, count)).sum()
     }
 
     /// The runs of dropped layers, as long as they can be.

@@ -3,7 +3,7 @@
 use crate::estimate::chance;
 use crate::quality::study::Study;
 use crate::quality::study::estimator::{Estimator, Predicted, Site, Tried};
-use crate::quality::study::line::Candidate;
+use crate::quality::study::line::{Asked, Candidate};
 
 /// A candidate to try, with what is expected of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +14,18 @@ pub struct Choice<'a> {
     pub predicted: Predicted,
     /// By how much it is expected to beat the best so far, nats a token.
     pub expected_improvement: f64,
+}
+
+impl Choice<'_> {
+    /// The line of the study that hands it out.
+    pub fn asked(&self, worker: Option<String>) -> Asked {
+        Asked {
+            id: self.candidate.id.clone(),
+            worker,
+            predicted_nats: Some(self.predicted.mean),
+            deviation_nats: Some(self.predicted.deviation),
+        }
+    }
 }
 
 /// The estimator after all that was told.

@@ -66,6 +66,11 @@ impl Site {
         self.nats.iter().map(|n| n.max(0.0)).sum::<f64>() + FLOOR
     }
 
+    /// Where it lies among others: logarithms of its scores.
+    fn place(&self) -> [f64; 4] {
+        self.nats.map(|n| (n.max(0.0) + FLOOR).ln())
+    }
+
     fn features(&self) -> [[f64; 6]; 3] {
         let own = self.nats.map(|n| n.max(0.0));
         let sum: f64 = own.iter().sum();
@@ -120,8 +125,10 @@ pub struct Estimator {
     tried: Vec<Tried>,
     /// Inverse of the covariance of what was tried.
     inverse: Mat<f64>,
-    /// The inverse times the deviations from the sums.
-    pull: Vec<f64>,
+    /// What the tries say of the features' weights.
+    weights: [[f64; 6]; 3],
+    /// Where each try lies, and how much it pulls what is near.
+    pulls: Vec<([f64; 4], f64)>,
 }
 
 impl Scales {
@@ -144,10 +151,13 @@ impl Scales {
         let scales = [self.weights, self.pairs, self.saturation];
         let pairs = a.features().into_iter().zip(b.features()).zip(scales);
         let linear: f64 = pairs.map(|((x, y), scale)| scale * scale * dot(&x, &y)).sum();
-        let log = |n: f64| (n.max(0.0) + FLOOR).ln();
-        let distance: f64 = a.nats.iter().zip(&b.nats).map(|(x, y)| (log(*x) - log(*y)).powi(2)).sum();
-        let near = (-0.5 * distance / (self.length * self.length)).exp();
-        linear + self.rest * self.rest * a.scale() * b.scale() * near
+        linear + self.rest * self.rest * a.scale() * b.scale() * self.near(&a.place(), &b.place())
+    }
+
+    /// How much the rest at one place says of that at another.
+    fn near(&self, a: &[f64; 4], b: &[f64; 4]) -> f64 {
+        let distance: f64 = a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum();
+        (-0.5 * distance / (self.length * self.length)).exp()
     }
 
     /// Covariance of what was tried, noise included.
@@ -192,8 +202,19 @@ impl Estimator {
             Err(_) => Mat::zeros(n, n),
         };
         let pull = &inverse * deviations(&tried);
-        let pull = (0..n).map(|i| pull[(i, 0)]).collect();
-        Self { scales, tried, inverse, pull }
+        let mut weights = [[0.0; 6]; 3];
+        let mut pulls = Vec::with_capacity(n);
+        for (i, Tried { site, .. }) in tried.iter().enumerate() {
+            let pull = pull[(i, 0)];
+            let of_kinds = [scales.weights, scales.pairs, scales.saturation];
+            for ((weights, features), scale) in weights.iter_mut().zip(site.features()).zip(of_kinds) {
+                for (weight, feature) in weights.iter_mut().zip(features) {
+                    *weight += pull * scale * scale * feature;
+                }
+            }
+            pulls.push((site.place(), pull * scales.rest * scales.rest * site.scale()));
+        }
+        Self { scales, tried, inverse, weights, pulls }
     }
 
     /// The same, as if `site` had been tried and lost what is predicted: what is asked for next then lies elsewhere.
@@ -210,8 +231,15 @@ impl Estimator {
 
     /// Best single value alone, nats a token.
     pub fn mean(&self, site: &Site) -> f64 {
-        let known = self.tried.iter().zip(&self.pull);
-        site.sum() + known.map(|(tried, pull)| pull * self.scales.covariance(site, &tried.site)).sum::<f64>()
+        if self.tried.is_empty() {
+            return site.sum();
+        }
+        let features = site.features();
+        let pairs = self.weights.iter().flatten().zip(features.iter().flatten());
+        let linear: f64 = pairs.map(|(weight, feature)| weight * feature).sum();
+        let place = site.place();
+        let rest: f64 = self.pulls.iter().map(|(at, pull)| pull * self.scales.near(&place, at)).sum();
+        site.sum() + linear + site.scale() * rest
     }
 
     /// What a shape loses, nats a token.
@@ -285,8 +313,31 @@ mod tests {
         assert!(shrunk(&here) < 0.5 && shrunk(&near) < 0.5 && shrunk(&far) > shrunk(&near));
     }
 
+    /// The mean as the textbook has it: covariances with each try times the inverse times the deviations.
+    fn mean_by_covariances(estimator: &Estimator, site: &Site) -> f64 {
+        let tried = &estimator.tried;
+        let mut mean = site.sum();
+        for (i, a) in tried.iter().enumerate() {
+            for (j, b) in tried.iter().enumerate() {
+                let deviation = b.nats - b.site.sum();
+                mean += estimator.scales.covariance(site, &a.site) * estimator.inverse[(i, j)] * deviation;
+            }
+        }
+        mean
+    }
+
     proptest! {
-        /// The inverse, row by row, against the conditional distribution by elimination of one try.
+        #[test]
+        fn the_mean_is_that_of_the_process(
+            points in proptest::collection::vec(([0.0..0.5f64, 0.0..0.5, 0.0..0.5, 0.0..0.5], 0.0..2.0f64), 0..9),
+            at in [0.0..0.5f64, 0.0..0.5, 0.0..0.5, 0.0..0.5],
+        ) {
+            let tried = points.iter().map(|(n, y)| Tried { site: site(*n), nats: *y, variance: 1e-4 }).collect();
+            let estimator = Estimator::fit(tried);
+            let (fast, slow) = (estimator.mean(&site(at)), mean_by_covariances(&estimator, &site(at)));
+            prop_assert!((fast - slow).abs() < 1e-7 * (1.0 + slow.abs()), "{fast} {slow}");
+        }
+
         #[test]
         fn order_of_tries_does_not_matter(
             mut points in proptest::collection::vec(([0.0..0.5f64, 0.0..0.5, 0.0..0.5, 0.0..0.5], 0.0..2.0f64), 2..10),

@@ -137,7 +137,7 @@ impl Candidate {
 }
 
 /// Someone was asked for a shape.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// The candidate.
@@ -145,6 +145,12 @@ pub struct Asked {
     /// Who was asked, as they called themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
+    /// What was predicted of it, nats a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_nats: Option<f64>,
+    /// Standard deviation of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation_nats: Option<f64>,
 }
 
 /// What was found.

@@ -6,13 +6,14 @@
 pub mod ask;
 pub mod error;
 pub mod estimator;
-
+pub mod judge;
 pub mod line;
 pub mod validation;
 
 use std::collections::BTreeMap;
 
 use crate::quality::study::error::StudyError;
+use crate::quality::study::estimator::Predicted;
 use crate::quality::study::line::{Asked, Candidate, Header, Line, Told};
 
 /// A study as its lines add up.
@@ -26,6 +27,8 @@ pub struct Study {
     pub told: BTreeMap<String, Told>,
     /// Asked for and not told yet, in the order asked.
     pub pending: Vec<Asked>,
+    /// What was predicted of candidates when they were asked for.
+    pub predicted: BTreeMap<String, Predicted>,
 }
 
 impl Study {
@@ -54,6 +57,7 @@ impl Study {
                         candidates: Vec::new(),
                         told: BTreeMap::new(),
                         pending: Vec::new(),
+                        predicted: BTreeMap::new(),
                     });
                 }
                 (other, Some(study)) => study
@@ -83,6 +87,9 @@ impl Study {
             }
             Line::Asked(asked) => {
                 self.known(&asked.id)?;
+                if let (Some(mean), Some(deviation)) = (asked.predicted_nats, asked.deviation_nats) {
+                    self.predicted.insert(asked.id.clone(), Predicted { mean, deviation });
+                }
                 if !self.told.contains_key(&asked.id) && self.pending.iter().all(|p| p.id != asked.id) {
                     self.pending.push(asked);
                 }
