@@ -51,6 +51,7 @@ mod search_print;
 mod search_scores;
 mod search_target;
 mod study;
+mod study_show;
 mod surgery_options;
 mod tell;
 mod tries;
@@ -132,6 +133,8 @@ enum Command {
     Ask(ask::Args),
     /// Say what tried shapes of a study lost
     Tell(tell::Args),
+    /// Show what a study has tried, and how well scores foretold it
+    Study(study_show::Args),
     /// Prune to shapes that were asked for, for real, and measure what they lose
     Try(Box<tries::Args>),
     /// Show the quality prior: coefficients, errors on unseen models, rank correlations
@@ -191,6 +194,7 @@ pub fn main() -> ExitCode {
         Command::Ablate(args) => ablate::run(args, &arguments.global),
         Command::Ask(args) => ask::run(args, &arguments.global),
         Command::Tell(args) => tell::run(args, &arguments.global),
+        Command::Study(args) => study_show::run(args, &arguments.global),
         Command::Try(args) => tries::run(args, &arguments.global),
         Command::Quality(args) => quality::run(args, &arguments.global),
         Command::Verify(args) => verify::run(args, &arguments.global),

@@ -92,7 +92,7 @@ struct ChangeArgs {
     /// Leave out the removal of attention alone and of the FFN alone
     #[arg(long)]
     whole_parts: bool,
-    /// Runs of 1 to so many layers are dropped [default: a third of the layers]
+    /// Runs of 1 to so many layers are dropped [default: half of the layers]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..))]
     runs: Option<u64>,
     /// Shares of the hidden size that stay, in the whole model
@@ -113,7 +113,7 @@ impl ChangeArgs {
             groups: self.kv_keep.clone(),
             heads: self.heads_keep.clone(),
             parts: !self.whole_parts,
-            runs: self.runs.unwrap_or(parent.depth() / 3),
+            runs: self.runs.unwrap_or(parent.depth() / 2),
             hidden: self.hidden_keep.clone(),
             hidden_multiple: multiple(self.hidden_multiple, parent.hidden),
         }

@@ -72,7 +72,7 @@ pub fn after(plan: &Plan, written: &[PathBuf], global: &Global) -> Result<(), Fa
             Some(scores) => {
                 print_tried(plan);
                 println!(
-                    "Losses are from scores measured on the parent and {} tries (`archplan study show`), before any training.",
+                    "Losses are from scores measured on the parent and {} tries (`archplan study`), before any training.",
                     scores.tries
                 );
             }

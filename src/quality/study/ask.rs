@@ -54,8 +54,9 @@ pub fn next(study: &Study, count: usize) -> Vec<Choice<'_>> {
     let mut chosen = Vec::new();
     while chosen.len() < count {
         let rated = open.iter().map(|candidate| {
-            let predicted = estimator.predict(&Site::from(*candidate));
-            (improvement(predicted, best), predicted.mean)
+            let site = Site::from(*candidate);
+            let (mean, deviation) = (estimator.mean(&site), estimator.open(&site));
+            (improvement(Predicted { mean, deviation }, best), mean)
         });
         // The largest improvement; where none is expected of any, the least loss.
         let top = rated.enumerate().min_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));

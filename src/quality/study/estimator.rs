@@ -61,9 +61,18 @@ impl Site {
         self.nats.iter().sum()
     }
 
-    /// The scale of what it may deviate by.
+    /// The scale of what it may deviate by: nothing for the parent.
     fn scale(&self) -> f64 {
-        self.nats.iter().map(|n| n.max(0.0)).sum::<f64>() + FLOOR
+        self.nats.iter().map(|n| n.max(0.0)).sum()
+    }
+
+    /// Variance that no neighbour can tell.
+    fn own(&self) -> f64 {
+        (OWN * (self.scale() + FLOOR)).powi(2)
+    }
+
+    fn is_parent(&self) -> bool {
+        self.nats == [0.0; 4]
     }
 
     /// Where it lies among others: logarithms of its scores.
@@ -163,9 +172,7 @@ impl Scales {
     /// Covariance of what was tried, noise included.
     fn matrix(&self, tried: &[Tried]) -> Mat<f64> {
         Mat::from_fn(tried.len(), tried.len(), |i, j| match (tried.get(i), tried.get(j)) {
-            (Some(a), Some(b)) if i == j => {
-                self.covariance(&a.site, &b.site) + a.variance + (OWN * a.site.scale()).powi(2)
-            }
+            (Some(a), Some(b)) if i == j => self.covariance(&a.site, &b.site) + a.variance + a.site.own(),
             (Some(a), Some(b)) => self.covariance(&a.site, &b.site),
             _ => 0.0,
         })
@@ -231,7 +238,7 @@ impl Estimator {
 
     /// Best single value alone, nats a token.
     pub fn mean(&self, site: &Site) -> f64 {
-        if self.tried.is_empty() {
+        if self.tried.is_empty() || site.is_parent() {
             return site.sum();
         }
         let features = site.features();
@@ -244,6 +251,15 @@ impl Estimator {
 
     /// What a shape loses, nats a token.
     pub fn predict(&self, site: &Site) -> Predicted {
+        if site.is_parent() {
+            return Predicted { mean: 0.0, deviation: 0.0 };
+        }
+        let open = self.open(site);
+        Predicted { mean: self.mean(site), deviation: (open * open + site.variance).sqrt() }
+    }
+
+    /// Standard deviation that trying the shape would settle: without the errors of its scores, which near shapes share.
+    pub fn open(&self, site: &Site) -> f64 {
         let n = self.tried.len();
         let towards: Vec<f64> = self.tried.iter().map(|t| self.scales.covariance(site, &t.site)).collect();
         let known: f64 = (0..n)
@@ -253,8 +269,7 @@ impl Estimator {
             })
             .sum();
         let left = (self.scales.covariance(site, site) - known).max(0.0);
-        let own = (OWN * site.scale()).powi(2);
-        Predicted { mean: self.mean(site), deviation: (left + own + site.variance).sqrt() }
+        (left + site.own()).sqrt()
     }
 }
 
@@ -277,7 +292,7 @@ mod tests {
         let estimator = Estimator::fit(Vec::new());
         let found = estimator.predict(&site([0.1, 0.0, 0.05, 0.2]));
         assert!((found.mean - 0.35).abs() < 1e-12 && found.deviation > 0.05 && found.deviation < 0.35);
-        assert!(estimator.predict(&site([0.0; 4])).deviation < 0.01);
+        assert_eq!(estimator.predict(&site([0.0; 4])), Predicted { mean: 0.0, deviation: 0.0 });
     }
 
     #[test]
