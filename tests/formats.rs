@@ -71,6 +71,34 @@ fn every_key_of_a_pruned_checkpoint_and_of_an_ablation_is_documented() {
 }
 
 #[test]
+fn every_key_of_scores_and_studies_is_documented() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    let (model, data) = ("tests/data/fixtures/plain", "tests/data/fixtures/heldout.jsonl");
+    let (stats, scores, study) = (path("stats.safetensors"), path("scores.csv"), path("study.jsonl"));
+    archplan(&format!(
+        "calibrate --model {model} --data {data} --samples 4 --seq-len 32 --out {stats} --json -q"
+    ));
+    let few =
+        "--ffn-keep 50% --kv-keep 50% --heads-keep 50% --runs 1 --hidden-keep 50% --samples 2 --seq-len 32";
+    let base = format!("--model {model} --importance {stats} --json -q");
+    let mut found = BTreeSet::new();
+    let scored = archplan(&format!("score {base} --data {data} {few} --out {scores}"));
+    keys(&scored, &mut found);
+    let scene = "--profile h200_sxm --batch 4 --prompt 64 --output 16 --multiple hidden=64,ffn=160 --bounds layers=7..8";
+    let search = format!("search {base} {scene} --scores {scores} --study {study}");
+    let mut plan = archplan(&format!("{search} --speedup 1.01x --try 9"));
+    for axis in ["multiples", "bounds"] {
+        plan["recipe"]["request"][axis].take();
+    }
+    keys(&plan, &mut found);
+    let lines = fs::read_to_string(&study).expect("a study");
+    lines.lines().for_each(|line| keys(&serde_json::from_str(line).expect("JSON"), &mut found));
+    keys(&archplan(&format!("study {study} --json")), &mut found);
+    check("score, search --scores, study", found);
+}
+
+#[test]
 fn every_key_of_a_run_is_documented() {
     let scratch = tempfile::tempdir().expect("a folder");
     let work = scratch.path().join("work");

@@ -38,7 +38,8 @@ pub struct ScoreArgs {
     /// Study of tried shapes; what it holds is learned from, and it goes on [default with --try: study.jsonl in --out]
     #[arg(long, value_name = "FILE", requires = "scores")]
     pub study: Option<PathBuf>,
-    /// Really prune to the N most promising shapes and measure them; the best of all tried ones is chosen
+    /// Really prune to the N most promising shapes and measure them (those in the study count); the best of all tried
+    /// ones is chosen
     #[arg(long = "try", value_name = "N", requires = "scores", requires = "importance", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub tries: Option<u64>,
     /// Statistics of the model the scores were made with
@@ -134,10 +135,13 @@ impl Scored {
             Line::Candidate(candidate) => file.study.find(&candidate.id).is_none(),
             _ => true,
         });
+        // Tries made for other budgets count for these.
+        let restated = pool::restated(request, &file.study.candidates).map_err(Failure::bad_input)?;
+        lines.extend(restated.into_iter().map(Line::Candidate));
         file.append(lines)
     }
 
-    /// Tries shapes until `count` have been, over all runs of the study; `refill` adds what a judge finds best.
+    /// Tries shapes until `count` that keep the budgets have been, over all runs of the study; `refill` adds what a judge finds best.
     pub fn tried(
         &self,
         args: &ScoreArgs,
@@ -173,7 +177,9 @@ impl Scored {
         reference: &Reference<'_>,
         refill: &(dyn Fn(&Judge) -> Result<(), Failure> + Sync),
     ) -> Result<(), Failure> {
-        let done = study::read(path)?.told.len() as u64;
+        let study = study::read(path)?;
+        let done =
+            study.candidates.iter().filter(|c| c.feasible && study.told.contains_key(&c.id)).count() as u64;
         let bar = Steps::new(count.saturating_sub(done));
         let scratch = path.with_extension("scratch");
         let mut left = count.saturating_sub(done);

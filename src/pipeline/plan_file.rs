@@ -166,6 +166,9 @@ pub struct SearchSection {
     pub merge_kv: bool,
     /// Tokens of recovery training that the prior assumes, such as `100B`; `0` = none.
     pub recovery_tokens: Option<Typed>,
+    /// Shapes that are really tried before one is chosen; needs `[score]`.
+    #[serde(rename = "try")]
+    pub tries: Option<Spanned<u64>>,
     /// Seed of the sample that is drawn in the picture.
     pub seed: Option<u64>,
 }
@@ -281,6 +284,17 @@ impl PlanFile {
         }
         let trained = self.search.recovery_tokens.as_ref().filter(|typed| typed.get_ref().trim() != "0");
         trained.map_or(Ok(()), |typed| wrong_at(typed, units::parse_count(typed.get_ref())))?;
+        match &self.search.tries {
+            Some(tries) if self.score.is_none() => {
+                return Err((tries.span(), "shapes are tried where they are scored: add [score]".into()));
+            }
+            tries => tries.as_ref().map_or(Ok(()), at_least_one)?,
+        }
+        if let (Some(typed), Some(_)) = (&self.search.recovery_tokens, &self.score) {
+            let reason =
+                "losses are scored without training: leave recovery_tokens out where there is a [score]";
+            return Err((typed.span(), reason.into()));
+        }
         judge(&self.prune.depth_method, str::parse::<DepthMethod>)?;
         judge(&self.prune.shard_size, units::parse_bytes)?;
         judge(&self.verify.engine, str::parse::<Engine>)?;
@@ -377,6 +391,7 @@ mod tests {
                 "`least-squares`?",
             ),
             (format!("{SMALLEST}[prune]\ndepth_method = \"contigous\"\n"), ":13:16: ", "`contiguous`?"),
+            (format!("{SMALLEST}[search]\ntry = 4\n"), ":13:7: ", "add [score]"),
             (SMALLEST.replace("\"h200_sxm\"", "\"h200_sxm\"\ndtype = \"bf17\""), ":8:9: ", "bf17"),
         ];
         for (text, place, more) in cases {

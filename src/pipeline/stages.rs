@@ -95,7 +95,7 @@ impl Layout<'_> {
             words: words.0,
             action: Action::Command(None),
             inputs: std::iter::once(Artefact::Checkpoint(self.parent())).chain(files).collect(),
-            written: vec![out.path.clone()],
+            written: vec![out.path.clone(), self.made(STUDY).path],
             outputs: vec![Artefact::File(out)],
             unfinished: Some(unfinished),
         })
@@ -137,6 +137,12 @@ impl Layout<'_> {
         if plan.score.is_some() {
             words.place("--scores", self.made(SCORES));
             inputs.push(Artefact::File(self.made(SCORES)));
+        }
+        if let Some(tries) = &section.tries {
+            words.option("--try", Some(*tries.get_ref())).place("--study", self.made(STUDY));
+            words.place("--importance", self.made(STATISTICS)).threads(plan);
+            inputs.push(Artefact::File(self.made(STATISTICS)));
+            inputs.push(Artefact::Checkpoint(self.parent()));
         }
         words.place("--out", self.made(SEARCH));
         let stage = Stage {
@@ -241,6 +247,8 @@ impl Layout<'_> {
 pub const STATISTICS: &str = "stats.safetensors";
 /// Measured scores.
 pub const SCORES: &str = "scores.csv";
+/// Shapes that were tried; it outlives searches, not scores.
+pub const STUDY: &str = "study.jsonl";
 /// Folder of the search.
 pub const SEARCH: &str = "search";
 /// Its plan.
@@ -395,8 +403,19 @@ engine = "vllm"
     }
 
     #[test]
+    fn shapes_are_tried_with_the_weights_at_hand() {
+        let text = format!("{TEXT}[score]\ndata = \"more.jsonl\"\n").replace("merge_kv = true", "try = 4");
+        let search = &stages(&text).all[2];
+        let line = shell(search);
+        let end = "--scores w/scores.csv --try 4 --study w/study.jsonl --importance w/stats.safetensors --threads 2 --out w/search";
+        assert!(line.ends_with(end), "{line}");
+        assert!(search.inputs.iter().any(|input| matches!(input, Artefact::Checkpoint(_))));
+    }
+
+    #[test]
     fn what_a_stage_reads_is_given_or_made_before_it() {
-        for text in [TEXT.to_string(), format!("{TEXT}[score]\ndata = \"more.jsonl\"\n")] {
+        let scored = format!("{TEXT}[score]\ndata = \"more.jsonl\"\n");
+        for text in [TEXT.into(), scored.clone(), scored.replace("merge_kv = true", "try = 4")] {
             let mut made: Vec<Place> = Vec::new();
             let all = stages(&text).all;
             assert!(all.is_sorted_by_key(|stage| stage.name));
@@ -409,7 +428,9 @@ engine = "vllm"
                     let Word::Place(place) = word else { continue };
                     let artefacts = stage.inputs.iter().chain(&stage.outputs).map(Artefact::place);
                     let covered = artefacts.map(|own| &own.path).any(|own| own.starts_with(&place.path));
-                    assert!(covered || stage.name == StageName::Report, "{}: {place:?}", stage.name);
+                    // The study is added to, by one search after the other.
+                    let grows = stage.name == StageName::Search && place.path.ends_with(STUDY);
+                    assert!(covered || grows || stage.name == StageName::Report, "{}: {place:?}", stage.name);
                 }
                 made.extend(stage.outputs.iter().map(|output| output.place().clone()));
             }

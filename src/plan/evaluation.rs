@@ -127,6 +127,17 @@ impl Evaluator<'_> {
         self.assemble(architecture, predictions, breakdown)
     }
 
+    /// Whether a shape keeps every budget.
+    pub fn keeps_budgets(&self, architecture: &Architecture) -> Result<bool, PlanError> {
+        let predictions =
+            self.settings.iter().map(|s| self.predict(s, architecture)).collect::<Result<Vec<_>, _>>()?;
+        let params = counts::parameters(self.request.spec, architecture).total();
+        let usage = |c: &Constraint| {
+            self.figure(c, &predictions, params).map_or(f64::INFINITY, |f| c.usage(f, self.deviations))
+        };
+        Ok(self.constraints.iter().all(|c| usage(c) <= 1.0))
+    }
+
     fn predict(&self, setting: &Setting<'_>, architecture: &Architecture) -> Result<Prediction, PlanError> {
         let Setting { machine, deployment, workload, .. } = setting;
         predict(*machine, self.request.spec, architecture, deployment, workload)

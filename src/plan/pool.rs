@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
 use crate::hardware::latency::memo::Memo;
 use crate::plan::error::PlanError;
 use crate::plan::objective::Objective;
@@ -17,6 +19,20 @@ pub struct Sizes {
     pub best: usize,
     /// Feasible shapes, and infeasible ones, in the sample.
     pub sample: usize,
+}
+
+/// Candidates whose standing to the budgets is another under `request` than the study says, as they stand now.
+///
+/// # Errors
+/// As [`crate::plan::run::search`].
+pub fn restated(request: &Request<'_>, candidates: &[Candidate]) -> Result<Vec<Candidate>, PlanError> {
+    let memos: Vec<Memo<'_>> = request.targets.iter().map(|t| Memo::new(t.machine.costs)).collect();
+    let (evaluator, _) = prepare(request, &memos)?;
+    let restate = |candidate: &Candidate| {
+        let keeps = evaluator.keeps_budgets(&candidate.child.architecture)?;
+        Ok((keeps != candidate.feasible).then(|| Candidate { feasible: keeps, ..candidate.clone() }))
+    };
+    candidates.par_iter().map(restate).filter_map(Result::transpose).collect()
 }
 
 /// Candidates of a study. The parent itself is none.

@@ -7,6 +7,8 @@ pub mod curve;
 pub mod error;
 pub mod file;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

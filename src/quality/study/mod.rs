@@ -81,8 +81,10 @@ impl Study {
             Line::Study(_) => return Err(StudyError::SecondHeader),
             Line::Candidate(candidate) => {
                 candidate.check(&self.header)?;
-                if self.find(&candidate.id).is_none() {
-                    self.candidates.push(candidate);
+                match self.candidates.iter_mut().find(|known| known.id == candidate.id) {
+                    // Budgets changed, say.
+                    Some(known) => *known = candidate,
+                    None => self.candidates.push(candidate),
                 }
             }
             Line::Asked(asked) => {
@@ -131,3 +133,6 @@ impl Study {
         tried.min_by(|a, b| a.1.total_cmp(&b.1))
     }
 }
+
+#[cfg(test)]
+mod tests;
