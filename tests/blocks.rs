@@ -140,7 +140,10 @@ fn readers_of_blocks_that_fail_are_named() {
         made.warnings.iter().filter(|warning| warning.engine == "vLLM").map(ToString::to_string).collect()
     };
     let whole = layer(14336, 32, 8);
-    assert_eq!(told(&[whole, layer(512, 32, 2), layer(0, 32, 8), layer(1024, 0, 0), layer(0, 0, 0)]), [""; 0]);
+    assert_eq!(
+        told(&[whole, layer(512, 32, 2), layer(0, 32, 8), layer(1024, 0, 0), layer(0, 0, 0)]),
+        [""; 0]
+    );
     assert_eq!(told(&[layer(0, 0, 0), whole]), [""; 0]);
     assert!(told(&[layer(0, 0, 0), layer(512, 0, 0), whole])[0].contains("layer 1"));
     assert!(told(&[whole, layer(500, 32, 8)])[0].contains("layer 1"));
@@ -176,10 +179,8 @@ fn a_target_says_where_its_layers_come_from() {
     let parent = card("qwen3-0.6b");
     let read = |target: Value| Target::read(target.as_object().unwrap(), "target.json", &parent);
     let shapes = vec![layer(512, 16, 8), layer(0, 8, 4), layer(3072, 0, 0)];
-    let target = Target {
-        architecture: Architecture::of_layers(512, 128, shapes),
-        parents: Some(vec![0, 5, 27]),
-    };
+    let target =
+        Target { architecture: Architecture::of_layers(512, 128, shapes), parents: Some(vec![0, 5, 27]) };
     assert_eq!(read(target.to_json()), Ok(target.clone()));
     let with = |key: &str, value: Value| {
         let mut json = target.to_json();

@@ -10,6 +10,7 @@ use archplan::model::spec::Family;
 use archplan::model::tensors::{ModelTensor, Role};
 use archplan::weights::checkpoint::Checkpoint;
 use archplan::weights::checkpoint::writer::SHARD_LIMIT;
+use archplan::weights::surgery::child;
 use archplan::weights::surgery::choice::error::ChoiceError;
 use archplan::weights::surgery::cut::{Cut, LayerCut};
 use archplan::weights::surgery::directory::{self, Provenance};
@@ -17,7 +18,6 @@ use archplan::weights::surgery::error::SurgeryError;
 use archplan::weights::surgery::operation::Operation;
 use archplan::weights::surgery::options::{AbsorbPostNorm, DepthMethod, Options, Repair};
 use archplan::weights::surgery::planning::{self, Planned};
-use archplan::weights::surgery::child;
 use serde_json::{Value, json};
 
 /// Head size of the tiny models.
@@ -103,7 +103,8 @@ fn what_is_cut_away_is_as_if_it_were_zero() {
         let cut = cut_of(&path("parent"), |cut| {
             ragged(cut);
             if heads == 4 {
-                cut.layers[4].groups = Cut::identity(Checkpoint::open(&path("parent")).unwrap().spec()).layers[4].groups.clone();
+                cut.layers[4].groups =
+                    Cut::identity(Checkpoint::open(&path("parent")).unwrap().spec()).layers[4].groups.clone();
             }
         });
         perform(&path("parent"), &path("child"), &cut, &Options::default(), &[]);
@@ -117,7 +118,8 @@ fn what_is_cut_away_is_as_if_it_were_zero() {
         assert_eq!(stored as u64, counts::parameters(spec, &spec.architecture).total());
         assert!(child.names().all(|name| !name.starts_with("model.layers.3.")));
         let tokens = tiny::sequences(40, 3, 17, 32);
-        let (ours, theirs) = (tiny::logits_of(&path("child"), &tokens), tiny::logits_of(&path("zeroed"), &tokens));
+        let (ours, theirs) =
+            (tiny::logits_of(&path("child"), &tokens), tiny::logits_of(&path("zeroed"), &tokens));
         let apart = tiny::apart(&ours, &theirs);
         assert!(apart < 2e-5, "{} {heads}: {apart}", config["model_type"]);
         let changed = tiny::apart(&ours, &tiny::logits_of(&path("parent"), &tokens));
@@ -159,11 +161,8 @@ fn which_layers_an_uneven_target_stands_for_must_be_said() {
     let scratch = tempfile::tempdir().unwrap();
     tiny::write(&scratch.path().join("parent"), &tiny::llama(), 1, |_, _| ());
     let parent = Checkpoint::open(&scratch.path().join("parent")).unwrap();
-    let sums = archplan::weights::importance::statistics::Sums::zeros(
-        &parent.spec().architecture,
-        false,
-        false,
-    );
+    let sums =
+        archplan::weights::importance::statistics::Sums::zeros(&parent.spec().architecture, false, false);
     let target = Architecture::of_layers(16, 8, vec![shape(24, 4, 2), shape(12, 2, 1), shape(0, 4, 2)]);
     let plan = |options: &Options| planning::plan(&parent, &target, options, Some(&sums));
     let error = plan(&Options::default()).unwrap_err();

@@ -147,7 +147,8 @@ pub fn statistics(path: &Path, parent: &Checkpoint) -> Result<(Importance, Strin
 
 /// Who will not load the child, and why its shape had to be written in words of our own.
 fn warn_of_loading(child: &ModelSpec) {
-    if let Ok(ChildConfig { form: Form::PerLayer { reason }, .. }) = child_config(child, &child.architecture) {
+    if let Ok(ChildConfig { form: Form::PerLayer { reason }, .. }) = child_config(child, &child.architecture)
+    {
         log::warn!("the layers are written as `{}`, for archplan alone: {reason}", per_layer::KEY);
     } else {
         for warning in loading::warnings(child, &child.architecture) {

@@ -25,9 +25,7 @@ pub fn read(typed: &Path, parent: &ModelSpec) -> Result<Target, Failure> {
     if !has("architectures") && !has("model_type") {
         return match object.filter(|object| object.contains_key(per_layer::TARGET_KEY)) {
             Some(object) => Target::read(&object, &origin, parent).map_err(Failure::bad_input),
-            None => {
-                export_config::read(&text, &origin, parent).map(Target::from).map_err(Failure::bad_input)
-            }
+            None => export_config::read(&text, &origin, parent).map(Target::from).map_err(Failure::bad_input),
         };
     }
     let target = ModelSpec::from_config_json(&text, &origin, "target").map_err(Failure::bad_input)?;

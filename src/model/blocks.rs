@@ -174,7 +174,8 @@ impl Block<'_> {
             return Ok(0);
         }
         let found = self.get("attention", "n_heads_in_group")?;
-        let group = found.and_then(Value::as_u64).filter(|group| *group > 0 && q_heads.is_multiple_of(*group));
+        let group =
+            found.and_then(Value::as_u64).filter(|group| *group > 0 && q_heads.is_multiple_of(*group));
         group.map(|group| q_heads / group).ok_or_else(|| {
             let expected = format!("a number that divides the {q_heads} of num_attention_heads");
             self.error("attention", "n_heads_in_group", &expected, found)

@@ -23,6 +23,8 @@ pub struct LoadWarning {
     pub problem: String,
     /// Where that is known from.
     pub reference: &'static str,
+    /// Later versions do load it.
+    pub is_past: bool,
 }
 
 impl fmt::Display for LoadWarning {
@@ -57,6 +59,7 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
                 "refuses hidden_size {hidden} as no multiple of num_attention_heads {q_heads}, although head_dim is written; choose a hidden size that is one"
             ),
             reference: "huggingface/transformers#46082",
+            is_past: false,
         });
     }
     if spec.family == Family::Qwen2 && hidden != q_heads * head_dim {
@@ -69,12 +72,14 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
             versions: "all seen, from 013a279 (early 2025) to 2026",
             problem: problem.clone(),
             reference: "vllm/model_executor/models/qwen2.py",
+            is_past: false,
         });
         warnings.push(LoadWarning {
             engine: "transformers",
             versions: "before 4.48",
             problem,
             reference: "VainF/Torch-Pruning#495",
+            is_past: true,
         });
     }
     if spec.family == Family::PanguEmbedded {
@@ -83,6 +88,7 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
             versions: "4.54 and later",
             problem: "lacks `LossKwargs`, which openPangu's remote code imports; use 4.53.2".into(),
             reference: "modeling_openpangu_dense.py; absent from 4.57.6 and 5.23.0",
+            is_past: false,
         });
     }
     warnings
@@ -98,6 +104,7 @@ fn unread_list() -> Vec<LoadWarning> {
             per_layer::KEY
         ),
         reference: "docs/pruning.md",
+        is_past: false,
     };
     vec![warning("transformers"), warning("vLLM")]
 }
@@ -112,11 +119,12 @@ fn of_blocks(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarning> 
             versions: "all, seen in 5.24.0",
             problem: "has no DeciLMForCausalLM; load it in vLLM with --trust-remote-code, or with the remote code of a published DeciLM".into(),
             reference: "modeling_decilm.py of nvidia/Llama-3_3-Nemotron-Super-49B-v1",
+            is_past: false,
         });
     }
-    let mut vllm = |versions, problem| {
+    let mut vllm = |versions, problem, is_past| {
         let reference = "vllm/model_executor/models/nemotron_nas.py";
-        warnings.push(LoadWarning { engine: "vLLM", versions, problem, reference });
+        warnings.push(LoadWarning { engine: "vLLM", versions, problem, reference, is_past });
     };
     let shapes: Vec<LayerShape> = architecture.layer_shapes().collect();
     let first = shapes.iter().position(|shape| *shape != LayerShape::default());
@@ -124,17 +132,16 @@ fn of_blocks(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarning> 
         let problem = format!(
             "starts the residual stream in the first attention and fails in layer {layer}, whose FFN stands before any; keep the attention of that layer"
         );
-        vllm("all seen, from 2025 to 00bd149 (2026)", problem);
+        vllm("all seen, from 2025 to 00bd149 (2026)", problem, false);
     }
-    let written = |shape: &LayerShape| {
-        shape.ffn > 0 && blocks::ffn_mult(shape.ffn, architecture.hidden).is_none()
-    };
+    let written =
+        |shape: &LayerShape| shape.ffn > 0 && blocks::ffn_mult(shape.ffn, architecture.hidden).is_none();
     if let Some(layer) = shapes.iter().position(written) {
         let problem = format!(
             "knows ffn_mult only, which cannot say the FFN width of layer {layer}; use a later version, or FFN widths that are multiples of {}",
             blocks::FFN_MULTIPLE
         );
-        vllm("before it read a block's intermediate_size (00bd149 of 2026 does)", problem);
+        vllm("before it read a block's intermediate_size (00bd149 of 2026 does)", problem, true);
     }
     warnings
 }

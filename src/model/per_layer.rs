@@ -106,7 +106,8 @@ impl From<Architecture> for Target {
 impl Target {
     /// As `target.json`: `hidden_size`, `layers` (each with `ffn`, `q_heads`, `kv_heads`) and `parents`.
     pub fn to_json(&self) -> Value {
-        let mut target = json!({"hidden_size": self.architecture.hidden, TARGET_KEY: list(&self.architecture)});
+        let mut target =
+            json!({"hidden_size": self.architecture.hidden, TARGET_KEY: list(&self.architecture)});
         if let Some(parents) = &self.parents {
             target["parents"] = json!(parents);
         }
@@ -159,7 +160,10 @@ fn parents(fields: &Fields, layers: u64, depth: u64) -> Result<Vec<u64>, ConfigE
                 origin: fields.origin.into(),
                 key: KEY.into(),
                 layer,
-                expected: format!("a layer of the parent from {next} to {}, ascending", depth.saturating_sub(1)),
+                expected: format!(
+                    "a layer of the parent from {next} to {}, ascending",
+                    depth.saturating_sub(1)
+                ),
                 found: shown(value),
             });
         };

@@ -106,7 +106,9 @@ impl Options {
 
 /// A list of layers to drop that is not the target's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--depth-method drops layers {listed}, but `parents` of the target leaves out {dropped}: leave the option out")]
+#[error(
+    "--depth-method drops layers {listed}, but `parents` of the target leaves out {dropped}: leave the option out"
+)]
 pub struct OtherLayers {
     listed: String,
     dropped: String,

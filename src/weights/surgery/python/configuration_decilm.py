@@ -21,6 +21,9 @@ class DeciLMConfig(LlamaConfig):
             raise ValueError(f"block_configs: expected {self.num_hidden_layers} entries, found {len(blocks)}")
         self.block_configs = [_as_attributes(block) for block in blocks]
 
+    def validate_architecture(self):
+        """transformers 5 wants a hidden size that the query heads divide; with `head_dim` written it need not be."""
+
     def to_dict(self):
         """As in config.json."""
         plain = super().to_dict()
