@@ -14,15 +14,16 @@ class DeciLMConfig(LlamaConfig):
 
     model_type = "nemotron-nas"
 
-    def __init__(self, block_configs=None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, block_configs=None, hidden_size=4096, num_attention_heads=32, head_dim=None, **kwargs):
+        head_dim = head_dim or hidden_size // num_attention_heads
+        # transformers 5 refuses a hidden size that the query heads do not divide, though their size is known.
+        sizes = {"num_attention_heads": num_attention_heads, "head_dim": head_dim}
+        super().__init__(hidden_size=num_attention_heads * head_dim, **sizes, **kwargs)
+        self.hidden_size = hidden_size
         blocks = block_configs or []
         if len(blocks) not in (0, self.num_hidden_layers):
             raise ValueError(f"block_configs: expected {self.num_hidden_layers} entries, found {len(blocks)}")
         self.block_configs = [_as_attributes(block) for block in blocks]
-
-    def validate_architecture(self):
-        """transformers 5 wants a hidden size that the query heads divide; with `head_dim` written it need not be."""
 
     def to_dict(self):
         """As in config.json."""
