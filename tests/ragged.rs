@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 const HEAD: usize = 8;
 
 /// Sets every weight of the parent to zero through which a dropped head, neuron or part reaches the stream.
-fn without(cut: &Cut) -> impl FnMut(&ModelTensor, &mut Vec<f32>) + use<'_> {
-    |tensor, values| {
+fn without(cut: &Cut) -> impl FnMut(&ModelTensor, &mut Vec<f32>) {
+    move |tensor, values| {
         let Some(of) = tensor.layer else { return };
         let kept: Vec<usize> = match (cut.layers.iter().find(|layer| layer.parent == of), tensor.role) {
             (Some(layer), Role::O) => {

@@ -76,12 +76,12 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let heldout = text::read(&args.heldout, &args.model, heldout).map_err(Failure::bad_input)?;
     let sandwich = parent.spec().norms == NormLayout::Sandwich;
     let method = args.depth_method.clone();
-    let steps = targets.iter().map(|target| {
+    let steps = targets.iter().map(|target| -> Result<Vec<Rung>, Failure> {
         let options = SurgeryOptions { depth: method.clone(), ..SurgeryOptions::default() };
         let options = surgery_options::with_parents(options, target, parent.spec())?;
         Ok(ladder::rungs(&options.depth, sandwich))
     });
-    let steps: Vec<Vec<Rung>> = steps.collect::<Result<_, Failure>>()?;
+    let steps: Vec<Vec<Rung>> = steps.collect::<Result<_, _>>()?;
     let pool = threads::pinned(args.data.threads()).map_err(Failure::failed)?;
     let streamed = Streamed::new(&parent).map_err(Failure::bad_input)?;
     let whole = pool.install(|| loss(&streamed, &heldout))?;

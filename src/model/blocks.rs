@@ -38,7 +38,8 @@ const REFUSED: [(&str, &str); 8] = [
 pub enum BlockError {
     /// Query heads differ.
     #[error(
-        "layer {layer} has {found} query heads, layers before it {expected}: {KEY} has one number of query heads for all layers"
+        "layer {layer} has {found} query heads, layers before it {expected}: `{}` has one number of query heads for all layers",
+        KEY
     )]
     QueryHeads {
         /// Layer, from 0.
@@ -49,13 +50,13 @@ pub enum BlockError {
         expected: u64,
     },
     /// No layer has attention.
-    #[error("none of the {layers} layers has attention: engines ask one of {KEY} for its KV heads")]
+    #[error("none of the {layers} layers has attention: engines ask one of `{}` for its KV heads", KEY)]
     NoAttention {
         /// Number of layers.
         layers: u64,
     },
     /// A part that a Llama's layer does not have.
-    #[error("layer {layer} has {part}: {KEY} describes layers of a Llama, which have none")]
+    #[error("layer {layer} has {part}: `{}` describes layers of a Llama, which have none", KEY)]
     Part {
         /// First layer that has it, from 0.
         layer: u64,

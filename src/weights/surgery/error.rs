@@ -11,7 +11,6 @@ use crate::weights::network::load::LoadError;
 use crate::weights::network::settings::SettingsError;
 use crate::weights::surgery::choice::error::ChoiceError;
 use crate::weights::surgery::cut::CutError;
-use crate::weights::surgery::options::OtherLayers;
 
 /// Why there is no child.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +33,6 @@ pub enum SurgeryError {
     /// A target that cannot be cut out of the parent.
     #[error(transparent)]
     Choice(#[from] ChoiceError),
-    /// Layers to drop that are not the target's.
-    #[error(transparent)]
-    Layers(#[from] OtherLayers),
     /// A cut that does not fit the parent.
     #[error(transparent)]
     Cut(#[from] CutError),
