@@ -2,7 +2,7 @@
 
 use archplan::model::architecture::{Architecture, ArchitectureError, LayerShape, Layers};
 use archplan::model::cards;
-use archplan::model::export::{self, ExportError};
+use archplan::model::export::{self, ExportError, Form};
 use archplan::model::export_config::{self, ExportConfig, ExportConfigError};
 use archplan::model::loading;
 use archplan::model::spec::ModelSpec;
@@ -145,7 +145,12 @@ fn lists_by_layer_are_cut_to_the_depth() {
 #[test]
 fn shapes_that_stock_classes_cannot_say_are_refused() {
     let parent = card("qwen3-8b");
-    let refuse = |shape: &Architecture| export::child_config(&parent, shape).unwrap_err();
+    let refuse = |shape: &Architecture| ExportConfig::new(&parent, shape).unwrap_err();
+    let own_words = |shape: &Architecture| {
+        let made = export::child_config(&parent, shape).unwrap();
+        assert!(matches!(made.form, Form::PerLayer { .. }));
+        assert_eq!(read_back(&made.config).architecture, *shape);
+    };
     let layer = |ffn| LayerShape { ffn, q_heads: 32, kv_heads: 8 };
     let ragged = |ffn: &[u64]| Architecture {
         hidden: 4096,
@@ -156,6 +161,7 @@ fn shapes_that_stock_classes_cannot_say_are_refused() {
         refuse(&ragged(&[512, 512, 256])),
         ExportError::Ragged { layer: 2, class: "Qwen3ForCausalLM" }
     );
+    own_words(&ragged(&[512, 512, 256]));
     let same = export::child_config(&parent, &ragged(&[512, 512])).unwrap();
     assert_eq!(read_back(&same.config).architecture, Architecture::uniform(2, 4096, 512, 32, 8, 128));
     assert!(matches!(refuse(&Architecture::uniform(2, 4096, 0, 32, 8, 128)), ExportError::Incomplete { .. }));
@@ -163,6 +169,8 @@ fn shapes_that_stock_classes_cannot_say_are_refused() {
         refuse(&Architecture::uniform(2, 4096, 512, 0, 0, 128)),
         ExportError::Incomplete { .. }
     ));
+    own_words(&Architecture::uniform(2, 4096, 0, 32, 8, 128));
+    own_words(&Architecture::uniform(2, 4096, 512, 0, 0, 128));
     assert!(matches!(
         refuse(&Architecture::uniform(99, 4096, 512, 32, 8, 128)),
         ExportError::Architecture(ArchitectureError::LargerThanParent { .. })

@@ -230,3 +230,31 @@ fn pruned_fixtures_load_in_transformers_with_our_logits() {
         assert!(most <= TOLERANCE, "{name} {absorb}: {most}");
     }
 }
+
+#[test]
+fn layers_of_unlike_shapes_have_the_logits_of_llama_layers_of_those_shapes() {
+    let Some(python) = python() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    fs::write(path("tokens.json"), json!(heldout(2, 128)).to_string()).unwrap();
+    let [whole, narrow] = [320, 256].map(|ffn| json!({"ffn": ffn, "q_heads": 8, "kv_heads": 4}));
+    let [no_ffn, no_attention] = [[0, 8, 4], [200, 0, 0]]
+        .map(|[ffn, q_heads, kv_heads]| json!({"ffn": ffn, "q_heads": q_heads, "kv_heads": kv_heads}));
+    let target = json!({
+        "hidden_size": 112,
+        "layers": [whole, no_ffn, narrow, no_attention, narrow, {"ffn": 0, "q_heads": 0, "kv_heads": 0}, whole],
+        "parents": [0, 1, 2, 4, 5, 6, 7]
+    });
+    fs::write(path("target.json"), target.to_string()).unwrap();
+    let model = root("tests/data/fixtures/plain").display().to_string();
+    let data = root("tests/data/fixtures/calibration-1.jsonl").display().to_string();
+    let (stats, child, logits) = (path("stats.safetensors"), path("child"), path("logits.safetensors"));
+    let calibrate = ["calibrate", "--model", &model, "--data", &data, "--samples", "16", "--seq-len", "128"];
+    archplan(&[&calibrate[..], &["--out", &stats]].concat());
+    let prune = ["prune", "--model", &model, "--target", &path("target.json"), "--importance", &stats];
+    archplan(&[&prune[..], &["--out", &child, "--repair", "least-squares"]].concat());
+    script(&python, &["logits", "--model", &child, "--tokens", &path("tokens.json"), "--out", &logits]);
+    let most = difference(Path::new(&child), &Reference::read(Path::new(&logits)));
+    say(&format!("plain pruned to layers of unlike shapes: logits differ by {most:.1e} at most"));
+    assert!(most <= TOLERANCE, "{most}");
+}

@@ -243,3 +243,112 @@ fn the_ladder_has_a_row_for_every_step() {
     assert!(loss("+ least squares") < loss("+ SLNP"));
     assert!(found["parent_loss_nats_per_token"].as_f64().unwrap() < loss("+ least squares"));
 }
+
+/// Eight layers of the fixture become seven of unlike shapes.
+fn uneven(other_heads: bool) -> Value {
+    let shape =
+        |ffn: u64, q_heads: u64, kv_heads: u64| json!({"ffn": ffn, "q_heads": q_heads, "kv_heads": kv_heads});
+    let narrow = if other_heads { shape(256, 4, 2) } else { shape(256, 8, 4) };
+    json!({
+        "layers": [
+            shape(320, 8, 4), shape(0, 8, 4), narrow, shape(256, 0, 0), shape(320, 8, 4), shape(0, 0, 0), shape(256, 8, 4)
+        ],
+        "parents": [0, 1, 2, 4, 5, 6, 7]
+    })
+}
+
+#[test]
+fn layers_of_unlike_shapes_go_through_every_command() {
+    let place = Place::new();
+    let (model, stats) = (fixture("plain"), place.calibrate("plain", &[]));
+    for (name, other_heads, class, engine) in
+        [("blocks", false, "DeciLMForCausalLM", 0), ("listed", true, "LlamaForCausalLM", 3)]
+    {
+        let target = place.target("target.json", uneven(other_heads));
+        let base = ["prune", "--model", &model, "--target", &target, "--importance", &stats];
+        let mut losses = vec![loss(Path::new(&model))];
+        for repair in ["least-squares", "none"] {
+            let out = place.text(&format!("{name}-{repair}"));
+            done(&[&base[..], &["--repair", repair, "--out", &out]].concat());
+            done(&["verify", &out]);
+            losses.push(loss(Path::new(&out)));
+        }
+        assert!(losses[0] < losses[1] && losses[1] < losses[2], "{losses:?}");
+        let child = place.text(&format!("{name}-none"));
+        let shown: Value = serde_json::from_str(&done(&["models", "show", &child, "--json"])).unwrap();
+        assert_eq!(shown["architecture"], class);
+        let layers = uneven(other_heads)["layers"].clone();
+        assert_eq!(shown["shape"]["per_layer"], layers);
+        assert!(done(&["models", "show", &child]).contains("none"));
+        let config: Value =
+            serde_json::from_slice(&fs::read(Path::new(&child).join("config.json")).unwrap()).unwrap();
+        assert_eq!(config.get("archplan_layers").is_some(), other_heads);
+        assert_eq!(Path::new(&child).join("configuration_decilm.py").exists(), !other_heads);
+        let record: Value =
+            serde_json::from_slice(&fs::read(Path::new(&child).join("archplan.json")).unwrap()).unwrap();
+        assert_eq!(record["options"]["depth"], json!({"layers": [3]}));
+        let verdict = archplan(&["verify", &child, "--engine", "vllm"]);
+        let told = String::from_utf8_lossy(&verdict.stdout).into_owned();
+        assert_eq!(verdict.status.code(), Some(engine), "{told}");
+        assert_eq!(archplan(&["verify", &child, "--engine", "transformers"]).status.code(), Some(3));
+        let predicted = done(&[
+            "predict",
+            "--json",
+            "--model",
+            &child,
+            "--profile",
+            "h200_sxm",
+            "--concurrency",
+            "4",
+            "--prompt",
+            "128",
+            "--output",
+            "32",
+        ]);
+        let predicted: Value = serde_json::from_str(&predicted).unwrap();
+        assert_eq!(predicted["architecture"]["layers"]["per_layer"], layers);
+        // The child is a parent in its turn, and its config.json a target of the same depth.
+        let (again, data) = (place.text(&format!("{name}.stats")), place.text("text.jsonl"));
+        let base = ["calibrate", "--model", &child, "--data", &data, "--samples", "4", "--seq-len", "64"];
+        done(&[&base[..], &["--gram", "--out", &again]].concat());
+        let same = place.text(&format!("{name}-same"));
+        let config = format!("{child}/config.json");
+        let base = ["prune", "--model", &child, "--importance", &again, "--out"];
+        done(&[&base[..], &[&same, "--target", &config]].concat());
+        done(&["verify", &same, "--parent", &child]);
+        let narrower = place.text(&format!("{name}-narrower"));
+        let mut smaller = uneven(other_heads);
+        smaller["hidden_size"] = 112.into();
+        smaller["parents"] = json!([0, 1, 2, 3, 4, 5, 6]);
+        let smaller = place.target("smaller.json", smaller);
+        done(&[&base[..], &[&narrower, "--target", &smaller, "--repair", "least-squares"]].concat());
+        done(&["verify", &narrower]);
+    }
+}
+
+#[test]
+fn targets_of_unlike_layers_are_checked_before_anything_is_written() {
+    let place = Place::new();
+    let (model, stats, out) = (fixture("plain"), place.calibrate("plain", &[]), place.text("out"));
+    let with = |target: Value, more: &[&str]| {
+        let target = place.target("target.json", target);
+        let base = ["prune", "--model", &model, "--target", &target, "--importance", &stats, "--out", &out];
+        refused(&[&base[..], more].concat())
+    };
+    let changed = |key: &str, value: Value| {
+        let mut target = uneven(false);
+        target[key] = value;
+        target
+    };
+    for (told, expected) in [
+        (with(changed("parents", Value::Null), &[]), "`parents` in target.json"),
+        (with(changed("parents", json!([0, 1, 2, 4, 5, 6])), &[]), "expected 7 entries"),
+        (with(changed("parents", json!([0, 1, 2, 4, 5, 7, 6])), &[]), "layer 6"),
+        (with(changed("parent", json!([])), &[]), "did you mean `parents`"),
+        (with(changed("layers", json!([{"ffn": 320}])), &[]), "layers.q_heads"),
+        (with(uneven(false), &["--depth-method", "2"]), "leaves out 3"),
+    ] {
+        assert!(told.contains(expected), "expected `{expected}`: {told}");
+    }
+    assert!(!place.path("out").exists());
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use archplan::compute::threads;
 use archplan::model::architecture::Architecture;
+use archplan::model::per_layer::Target;
 use archplan::model::spec::NormLayout;
 use archplan::weights::checkpoint::Checkpoint;
 use archplan::weights::importance::file::Importance;
@@ -12,12 +13,12 @@ use archplan::weights::network::source::{LayerSource, Resident, Streamed};
 use archplan::weights::network::text::{self, Request, Samples};
 use archplan::weights::surgery::ladder::{self, Rung};
 use archplan::weights::surgery::operation::Operation;
-use archplan::weights::surgery::options::DepthMethod;
+use archplan::weights::surgery::options::{DepthMethod, Options as SurgeryOptions};
 use archplan::weights::surgery::trial;
 use serde_json::json;
 
 use crate::cli::progress::Steps;
-use crate::cli::surgery_options::{DataArgs, repair_text};
+use crate::cli::surgery_options::{self, DataArgs, repair_text};
 use crate::cli::{Failure, Global, output, prune, prune_target};
 
 /// Arguments of `archplan ablate`.
@@ -59,7 +60,7 @@ struct Row {
 /// Runs `archplan ablate`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let parent = Checkpoint::open(&args.model).map_err(Failure::bad_input)?;
-    let targets: Vec<Architecture> =
+    let targets: Vec<Target> =
         args.target.iter().map(|typed| prune_target::read(typed, parent.spec())).collect::<Result<_, _>>()?;
     let mut seeds = Vec::new();
     for path in &args.importance {
@@ -73,14 +74,21 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         vocabulary: parent.spec().vocab_size as usize,
     };
     let heldout = text::read(&args.heldout, &args.model, heldout).map_err(Failure::bad_input)?;
-    let rungs = ladder::rungs(&args.depth_method, parent.spec().norms == NormLayout::Sandwich);
+    let sandwich = parent.spec().norms == NormLayout::Sandwich;
+    let method = args.depth_method.clone();
+    let steps = targets.iter().map(|target| -> Result<Vec<Rung>, Failure> {
+        let options = SurgeryOptions { depth: method.clone(), ..SurgeryOptions::default() };
+        let options = surgery_options::with_parents(options, target, parent.spec())?;
+        Ok(ladder::rungs(&options.depth, sandwich))
+    });
+    let steps: Vec<Vec<Rung>> = steps.collect::<Result<_, _>>()?;
     let pool = threads::pinned(args.data.threads()).map_err(Failure::failed)?;
     let streamed = Streamed::new(&parent).map_err(Failure::bad_input)?;
     let whole = pool.install(|| loss(&streamed, &heldout))?;
-    let bar = Steps::new((targets.len() * rungs.len() * seeds.len()) as u64);
+    let bar = Steps::new((steps.iter().map(Vec::len).sum::<usize>() * seeds.len()) as u64);
     let mut rows = Vec::new();
-    for target in &targets {
-        for rung in &rungs {
+    for (target, rungs) in targets.iter().map(|target| &target.architecture).zip(&steps) {
+        for rung in rungs {
             let mut losses = Vec::new();
             for (importance, samples) in &seeds {
                 bar.say(&format!("{target}: {}", rung.name));

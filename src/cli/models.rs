@@ -87,6 +87,9 @@ fn show(spec: &ModelSpec, global: &Global) {
     println!("{}: {}, {shape}", spec.name, spec.family.class_name());
     println!("source: {}\n", spec.source);
     println!("{}\n", parts(spec));
+    if shape.uniform_shape().is_none() {
+        println!("{}\n", layers(shape));
+    }
     println!("{}\n", groups(&parameters));
     println!("{}\n", footprint(spec, shape));
     println!("tensor-parallel degrees that divide it: {}", listed(&degrees(spec, shape)));
@@ -108,6 +111,21 @@ fn parts(spec: &ModelSpec) -> Table {
     table.add_row(["biases".to_string(), if biased.is_empty() { "none".into() } else { biased.join(", ") }]);
     table.add_row(["attention".to_string(), attention(spec)]);
     table.add_row(["context".to_string(), format!("{} tokens", spec.max_positions)]);
+    table
+}
+
+/// Runs of layers of one shape.
+fn layers(shape: &Architecture) -> Table {
+    let mut table = output::table(&["layers", "FFN width", "query heads", "KV heads"]);
+    let mut first = 0;
+    for (count, layer) in shape.runs() {
+        let last = first + count - 1;
+        let numbers = if count == 1 { first.to_string() } else { format!("{first} to {last}") };
+        let size = |size: u64| if size == 0 { "none".to_string() } else { size.to_string() };
+        table.add_row([numbers, size(layer.ffn), size(layer.q_heads), size(layer.kv_heads)]);
+        first += count;
+    }
+    output::align_right(&mut table, [0, 1, 2, 3]);
     table
 }
 
@@ -169,7 +187,8 @@ fn as_json(spec: &ModelSpec) -> Value {
     let parameters = counts::parameters(spec, shape);
     let weights = |dtype| counts::weight_bytes(spec, shape, dtype).0;
     let kv = |dtype| counts::kv_bytes_per_token(shape, dtype).0;
-    let layer = shape.uniform_shape().unwrap_or_default();
+    let layer = shape.largest_layer();
+    let per_layer = shape.uniform_shape().is_none().then(|| shape.layer_shapes().collect::<Vec<_>>());
     json!({
         "name": spec.name,
         "source": spec.source,
@@ -182,6 +201,7 @@ fn as_json(spec: &ModelSpec) -> Value {
             "q_heads": layer.q_heads,
             "kv_heads": layer.kv_heads,
             "head_dim": shape.head_dim,
+            "per_layer": per_layer,
         },
         "vocab_size": spec.vocab_size,
         "tied_embeddings": spec.tied_embeddings,

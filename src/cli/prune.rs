@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use archplan::compute::threads;
+use archplan::model::export::{ChildConfig, Form, child_config};
+use archplan::model::loading;
+use archplan::model::per_layer;
+use archplan::model::spec::ModelSpec;
 use archplan::units::{self, Bytes, format_count};
 use archplan::weights::checkpoint::Checkpoint;
 use archplan::weights::checkpoint::fingerprint::hexadecimal;
@@ -16,7 +20,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::cli::progress::Steps;
-use crate::cli::surgery_options::{DataArgs, SurgeryArgs, repair_text};
+use crate::cli::surgery_options::{self, DataArgs, SurgeryArgs, repair_text};
 use crate::cli::{Failure, Global, output, prune_target};
 
 /// Arguments of `archplan prune`.
@@ -29,6 +33,9 @@ use crate::cli::{Failure, Global, output, prune_target};
       --depth-method 17,18,19 --clap off --norm energy --repair affine --data more.jsonl --out ./child
   archplan prune --model ./parent --target run1 --importance stats.safetensors --out ./child --dry-run
 
+A target.json whose layers have shapes of their own: {\"layers\": [{\"ffn\": 256, \"q_heads\": 8, \"kv_heads\": 4}, …], \"parents\":
+[0, 1, 3, …]}; 0 = the layer has none, parents = the parent's layer each one comes from.
+
 The child appears whole or not at all. It is a checkpoint as the parent is one, with its tokenizer and other files,
 archplan.json (steps, kept indices, the parent's fingerprint) and a model card. Nothing is trained: a repair solves for weights
 on calibration text, which is found through the statistics or given with --data.")]
@@ -36,7 +43,7 @@ pub struct Args {
     /// Checkpoint directory to prune (config.json, safetensors)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Shape to prune to: the folder of a search, a config.json, or a target.json
+    /// Shape to prune to: the folder of a search, a config.json, or a target.json; layers may have shapes of their own
     #[arg(long, value_name = "DIR|FILE")]
     target: PathBuf,
     /// Statistics of the model, from `archplan calibrate`
@@ -69,8 +76,10 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let target = prune_target::read(&args.target, parent.spec())?;
     let importance = args.importance.as_deref().map(|path| statistics(path, &parent)).transpose()?;
     let sums = importance.as_ref().map(|(importance, _)| &importance.sums);
-    let options = args.surgery.options();
-    let planned = planning::plan(&parent, &target, &options, sums).map_err(Failure::bad_input)?;
+    let options = surgery_options::with_parents(args.surgery.options(), &target, parent.spec())?;
+    let planned =
+        planning::plan(&parent, &target.architecture, &options, sums).map_err(Failure::bad_input)?;
+    warn_of_loading(&planned.child);
     if !global.json {
         print_plan(&parent, &planned);
     }
@@ -134,6 +143,18 @@ pub fn statistics(path: &Path, parent: &Checkpoint) -> Result<(Importance, Strin
         .map_err(|error| Failure::bad_input(format!("{}: {error}", path.display())))?;
     let bytes = std::fs::read(path).map_err(Failure::failed)?;
     Ok((importance, hexadecimal(&Sha256::digest(bytes))))
+}
+
+/// Who will not load the child, and why its shape had to be written in words of our own.
+fn warn_of_loading(child: &ModelSpec) {
+    if let Ok(ChildConfig { form: Form::PerLayer { reason }, .. }) = child_config(child, &child.architecture)
+    {
+        log::warn!("the layers are written as `{}`, for archplan alone: {reason}", per_layer::KEY);
+    } else {
+        for warning in loading::warnings(child, &child.architecture) {
+            log::warn!("{warning}");
+        }
+    }
 }
 
 fn print_plan(parent: &Checkpoint, planned: &Planned) {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use archplan::model::per_layer::Target;
+use archplan::model::spec::ModelSpec;
 use archplan::weights::checkpoint::Checkpoint;
 use archplan::weights::importance::criteria::Criterion;
 use archplan::weights::importance::header::Header;
@@ -74,6 +76,14 @@ impl SurgeryArgs {
                 CriterionArg::Magnitude => Criterion::Magnitude,
             },
         }
+    }
+}
+
+/// The steps for a target that may say itself which layers stay.
+pub fn with_parents(options: Options, target: &Target, parent: &ModelSpec) -> Result<Options, Failure> {
+    match &target.parents {
+        None => Ok(options),
+        Some(parents) => options.keeping(parents, parent.architecture.depth()).map_err(Failure::bad_input),
     }
 }
 

@@ -54,6 +54,17 @@ impl Architecture {
         }
     }
 
+    /// A decoder of these layers, first layer first; uniform where they are alike.
+    pub fn of_layers(hidden: u64, head_dim: u64, shapes: Vec<LayerShape>) -> Self {
+        let layers = match shapes.first() {
+            Some(&shape) if shapes.iter().all(|s| *s == shape) => {
+                Layers::Uniform { count: shapes.len() as u64, shape }
+            }
+            _ => Layers::PerLayer(shapes),
+        };
+        Self { hidden, head_dim, layers }
+    }
+
     /// Number of decoder layers.
     pub fn depth(&self) -> u64 {
         match &self.layers {
@@ -234,6 +245,15 @@ impl Architecture {
             }
         }
         Ok(())
+    }
+
+    /// The largest FFN width, query heads and KV heads of any layer.
+    pub fn largest_layer(&self) -> LayerShape {
+        LayerShape {
+            ffn: self.largest(|l| l.ffn),
+            q_heads: self.largest(|l| l.q_heads),
+            kv_heads: self.largest(|l| l.kv_heads),
+        }
     }
 
     /// Every layer's shape, first layer first.

@@ -124,7 +124,7 @@ pub enum ConfigError {
     },
     /// A list with one entry per layer has another length.
     #[error(
-        "{origin}: key `{key}`: expected {expected} entries, one for each of `num_hidden_layers`, found {found}; correct the list"
+        "{origin}: key `{key}`: expected {expected} entries, one for each layer, found {found}; correct the list"
     )]
     ListLength {
         /// Where the text came from.
@@ -135,6 +135,32 @@ pub enum ConfigError {
         expected: u64,
         /// Number of entries.
         found: usize,
+    },
+    /// A key that a target does not have.
+    #[error("{origin}: unknown key `{key}`{suggestion}; expected one of {known}")]
+    UnknownKey {
+        /// Where the text came from.
+        origin: String,
+        /// The key.
+        key: String,
+        /// Did-you-mean, or empty.
+        suggestion: String,
+        /// What is known.
+        known: String,
+    },
+    /// What a list says of one layer is wrong.
+    #[error("{origin}: key `{key}`, layer {layer}: expected {expected}, found {found}; correct the value")]
+    Layer {
+        /// Where the text came from.
+        origin: String,
+        /// The key, with those around it.
+        key: String,
+        /// Layer, from 0.
+        layer: u64,
+        /// What should stand there.
+        expected: String,
+        /// What stands there.
+        found: String,
     },
     /// The numbers do not fit each other.
     #[error("{origin}: {error}")]

@@ -1,6 +1,7 @@
 //! What the model families have in common with nobody else: class names and the defaults of their
 //! configuration classes (transformers 5.23, `src/transformers/models/*/configuration_*.py`; openPangu:
-//! `configuration_openpangu_dense.py` of openPangu-Embedded-7B).
+//! `configuration_openpangu_dense.py` of openPangu-Embedded-7B; DeciLM: `configuration_decilm.py` of
+//! Llama-3_3-Nemotron-Super-49B, a `LlamaConfig`).
 
 use crate::model::config_error::ConfigError;
 use crate::model::fields::Fields;
@@ -19,7 +20,7 @@ pub(crate) enum HeadDimDefault {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 7] = [
+    pub const ALL: [Family; 8] = [
         Family::Llama,
         Family::Mistral,
         Family::Qwen2,
@@ -27,6 +28,7 @@ impl Family {
         Family::PanguEmbedded,
         Family::Gemma2,
         Family::Gemma3,
+        Family::NemotronNas,
     ];
 
     /// Class name, as in `architectures`.
@@ -39,6 +41,7 @@ impl Family {
             Family::PanguEmbedded => "PanguEmbeddedForCausalLM",
             Family::Gemma2 => "Gemma2ForCausalLM",
             Family::Gemma3 => "Gemma3ForCausalLM",
+            Family::NemotronNas => "DeciLMForCausalLM",
         }
     }
 
@@ -52,6 +55,7 @@ impl Family {
             Family::PanguEmbedded => "PanguEmbedded",
             Family::Gemma2 => "gemma2",
             Family::Gemma3 => "gemma3_text",
+            Family::NemotronNas => "nemotron-nas",
         }
     }
 
@@ -72,7 +76,7 @@ impl Family {
     /// KV heads when `num_key_value_heads` is absent (`None` = as many as query heads).
     pub(crate) fn kv_heads_default(self) -> Option<u64> {
         match self {
-            Family::Llama | Family::PanguEmbedded => None,
+            Family::Llama | Family::PanguEmbedded | Family::NemotronNas => None,
             Family::Mistral => Some(8),
             Family::Qwen2 | Family::Qwen3 => Some(32),
             Family::Gemma2 | Family::Gemma3 => Some(4),
@@ -90,7 +94,7 @@ impl Family {
             Family::Mistral => Ok((false, false)),
             Family::Qwen2 => Ok((true, false)),
             Family::PanguEmbedded => fields.flag("bias", true).map(|bias| (bias, bias)),
-            Family::Llama | Family::Qwen3 | Family::Gemma2 | Family::Gemma3 => {
+            Family::Llama | Family::Qwen3 | Family::Gemma2 | Family::Gemma3 | Family::NemotronNas => {
                 fields.flag("attention_bias", false).map(|bias| (bias, bias))
             }
         }
@@ -99,7 +103,7 @@ impl Family {
     /// Biases on gate, up and down.
     pub(crate) fn mlp_bias(self, fields: &Fields) -> Result<bool, ConfigError> {
         match self {
-            Family::Llama => fields.flag("mlp_bias", false),
+            Family::Llama | Family::NemotronNas => fields.flag("mlp_bias", false),
             _ => Ok(false),
         }
     }

@@ -7,7 +7,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::architecture::Architecture;
+use crate::model::architecture::{Architecture, LayerShape};
+use crate::model::blocks;
+use crate::model::per_layer;
 use crate::model::spec::{Family, ModelSpec};
 
 /// An engine that will not load the shape, or will read it wrongly.
@@ -21,6 +23,8 @@ pub struct LoadWarning {
     pub problem: String,
     /// Where that is known from.
     pub reference: &'static str,
+    /// Later versions do load it.
+    pub is_past: bool,
 }
 
 impl fmt::Display for LoadWarning {
@@ -36,8 +40,14 @@ fn heads_must_divide_hidden(family: Family) -> bool {
     matches!(family, Family::Llama | Family::Gemma2 | Family::Gemma3)
 }
 
-/// Every engine known to stumble over this (uniform) shape of the model.
+/// Every engine known to stumble over this shape of the model.
 pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarning> {
+    if spec.config.contains_key(per_layer::KEY) {
+        return unread_list();
+    }
+    if spec.family == Family::NemotronNas {
+        return of_blocks(spec, architecture);
+    }
     let Some(shape) = architecture.uniform_shape() else { return Vec::new() };
     let (hidden, q_heads, head_dim) = (architecture.hidden, shape.q_heads, architecture.head_dim);
     let mut warnings = Vec::new();
@@ -49,6 +59,7 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
                 "refuses hidden_size {hidden} as no multiple of num_attention_heads {q_heads}, although head_dim is written; choose a hidden size that is one"
             ),
             reference: "huggingface/transformers#46082",
+            is_past: false,
         });
     }
     if spec.family == Family::Qwen2 && hidden != q_heads * head_dim {
@@ -61,12 +72,14 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
             versions: "all seen, from 013a279 (early 2025) to 2026",
             problem: problem.clone(),
             reference: "vllm/model_executor/models/qwen2.py",
+            is_past: false,
         });
         warnings.push(LoadWarning {
             engine: "transformers",
             versions: "before 4.48",
             problem,
             reference: "VainF/Torch-Pruning#495",
+            is_past: true,
         });
     }
     if spec.family == Family::PanguEmbedded {
@@ -75,7 +88,60 @@ pub fn warnings(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarnin
             versions: "4.54 and later",
             problem: "lacks `LossKwargs`, which openPangu's remote code imports; use 4.53.2".into(),
             reference: "modeling_openpangu_dense.py; absent from 4.57.6 and 5.23.0",
+            is_past: false,
         });
+    }
+    warnings
+}
+
+/// Nobody but this tool knows its list of layers.
+fn unread_list() -> Vec<LoadWarning> {
+    let warning = |engine| LoadWarning {
+        engine,
+        versions: "all",
+        problem: format!(
+            "does not read `{}`, and its classes have one shape for all layers; the checkpoint is for archplan alone, choose a uniform shape (or, for a Llama, one number of query heads) to load it",
+            per_layer::KEY
+        ),
+        reference: "docs/pruning.md",
+        is_past: false,
+    };
+    vec![warning("transformers"), warning("vLLM")]
+}
+
+/// What is known of readers of `block_configs`.
+fn of_blocks(spec: &ModelSpec, architecture: &Architecture) -> Vec<LoadWarning> {
+    let mut warnings = Vec::new();
+    let model = |map: &serde_json::Value| map.get("AutoModelForCausalLM").is_some();
+    if !spec.config.get("auto_map").is_some_and(model) {
+        warnings.push(LoadWarning {
+            engine: "transformers",
+            versions: "all, seen in 5.24.0",
+            problem: "has no DeciLMForCausalLM; load it in vLLM with --trust-remote-code, or with the remote code of a published DeciLM".into(),
+            reference: "modeling_decilm.py of nvidia/Llama-3_3-Nemotron-Super-49B-v1",
+            is_past: false,
+        });
+    }
+    let mut vllm = |versions, problem, is_past| {
+        let reference = "vllm/model_executor/models/nemotron_nas.py";
+        warnings.push(LoadWarning { engine: "vLLM", versions, problem, reference, is_past });
+    };
+    let shapes: Vec<LayerShape> = architecture.layer_shapes().collect();
+    let first = shapes.iter().position(|shape| *shape != LayerShape::default());
+    if let Some(layer) = first.filter(|at| shapes.get(*at).is_some_and(|shape| shape.q_heads == 0)) {
+        let problem = format!(
+            "starts the residual stream in the first attention and fails in layer {layer}, whose FFN stands before any; keep the attention of that layer"
+        );
+        vllm("all seen, from 2025 to 00bd149 (2026)", problem, false);
+    }
+    let written =
+        |shape: &LayerShape| shape.ffn > 0 && blocks::ffn_mult(shape.ffn, architecture.hidden).is_none();
+    if let Some(layer) = shapes.iter().position(written) {
+        let problem = format!(
+            "knows ffn_mult only, which cannot say the FFN width of layer {layer}; use a later version, or FFN widths that are multiples of {}",
+            blocks::FFN_MULTIPLE
+        );
+        vllm("before it read a block's intermediate_size (00bd149 of 2026 does)", problem, true);
     }
     warnings
 }

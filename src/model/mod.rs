@@ -3,6 +3,7 @@
 //! Deliberately absent: anything about hardware (see [`crate::hardware`]) or weights.
 
 pub mod architecture;
+pub mod blocks;
 pub mod cards;
 pub mod config_error;
 pub mod counts;
@@ -12,6 +13,7 @@ mod family;
 mod fields;
 pub mod limits;
 pub mod loading;
+pub mod per_layer;
 pub mod read;
 mod refusal;
 pub mod spec;

@@ -46,7 +46,6 @@ const REFUSED: &[(&str, Trigger, &str, &str)] = &[
     ("n_routed_experts", Trigger::Positive, MOE, DENSE),
     ("num_experts_per_tok", Trigger::Positive, MOE, DENSE),
     ("moe_intermediate_size", Trigger::Positive, MOE, DENSE),
-    ("block_configs", Trigger::Present, "a decoder whose layers differ", "plan from its uniform parent"),
     ("num_nextn_predict_layers", Trigger::Positive, "multi-token prediction", "drop the extra layers first"),
     ("use_mhc", Trigger::Positive, "a hyper-connected residual stream", DENSE),
     ("param_sink_number", Trigger::Positive, "attention with learned sinks", DENSE),

@@ -4,10 +4,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::model::architecture::Architecture;
+use crate::model::blocks;
 use crate::model::config_error::{ConfigError, shown};
 use crate::model::family::HeadDimDefault;
 use crate::model::fields::Fields;
 use crate::model::limits;
+use crate::model::per_layer;
 use crate::model::refusal;
 use crate::model::windows;
 use crate::units::DType;
@@ -30,6 +32,8 @@ pub enum Family {
     Gemma2,
     /// `Gemma3ForCausalLM` (text).
     Gemma3,
+    /// `DeciLMForCausalLM` (Nemotron-NAS): a Llama each of whose layers has its own shape.
+    NemotronNas,
 }
 
 /// Norms of one decoder layer.
@@ -135,17 +139,36 @@ impl ModelSpec {
 fn architecture(family: Family, fields: &Fields) -> Result<Architecture, ConfigError> {
     let hidden = fields.count("hidden_size", limits::LARGEST_HIDDEN)?;
     let layers = fields.count("num_hidden_layers", limits::MOST_LAYERS)?;
-    let ffn = fields.count("intermediate_size", limits::LARGEST_FFN)?;
     let q_heads = fields.count("num_attention_heads", limits::MOST_HEADS)?;
+    let head_dim = head_dim(family, fields, hidden, q_heads)?;
+    let own = match per_layer::read(fields, layers)? {
+        None if family == Family::NemotronNas => Some(blocks::read(fields, layers, hidden, q_heads)?),
+        own => own,
+    };
+    let architecture = match own {
+        Some(shapes) => Architecture::of_layers(hidden, head_dim, shapes),
+        None => uniform(family, fields, (layers, hidden, q_heads, head_dim))?,
+    };
+    architecture.validate().map_err(|error| ConfigError::Shape { origin: fields.origin.into(), error })?;
+    Ok(architecture)
+}
+
+fn uniform(
+    family: Family,
+    fields: &Fields,
+    (layers, hidden, q_heads, head_dim): (u64, u64, u64, u64),
+) -> Result<Architecture, ConfigError> {
+    if fields.get(blocks::KEY).is_some() {
+        let advice = "plan from its uniform parent, or as the DeciLMForCausalLM that engines read them with";
+        return Err(fields.unsupported(blocks::KEY, "a decoder whose layers differ", advice));
+    }
+    let ffn = fields.count("intermediate_size", limits::LARGEST_FFN)?;
     let kv_default = match family.kv_heads_default() {
         Some(heads) if !fields.is_null("num_key_value_heads") => heads,
         _ => q_heads,
     };
     let kv_heads = fields.optional_count("num_key_value_heads", limits::MOST_HEADS)?.unwrap_or(kv_default);
-    let head_dim = head_dim(family, fields, hidden, q_heads)?;
-    let architecture = Architecture::uniform(layers, hidden, ffn, q_heads, kv_heads, head_dim);
-    architecture.validate().map_err(|error| ConfigError::Shape { origin: fields.origin.into(), error })?;
-    Ok(architecture)
+    Ok(Architecture::uniform(layers, hidden, ffn, q_heads, kv_heads, head_dim))
 }
 
 fn head_dim(family: Family, fields: &Fields, hidden: u64, q_heads: u64) -> Result<u64, ConfigError> {

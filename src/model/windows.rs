@@ -14,7 +14,7 @@ const GEMMA_WINDOW: u64 = 4096;
 /// last `w` tokens. Empty = all full. Sliding-window-only models are refused.
 pub(crate) fn pattern(family: Family, fields: &Fields, layers: u64) -> Result<Vec<Option<u64>>, ConfigError> {
     match family {
-        Family::Llama | Family::PanguEmbedded => all_full(fields, layers),
+        Family::Llama | Family::PanguEmbedded | Family::NemotronNas => all_full(fields, layers),
         Family::Mistral => {
             refuse_mistral_window(fields)?;
             all_full(fields, layers)

@@ -110,7 +110,7 @@ pub fn surroundings(checkpoint: &Checkpoint, engine: Engine, tp: u64) -> Vec<Fin
             _ => warning.engine.eq_ignore_ascii_case(&engine.to_string()),
         };
         if asked_for || engine == Engine::Any {
-            let severity = if asked_for { Severity::NotLoadable } else { Severity::Note };
+            let severity = if asked_for && !warning.is_past { Severity::NotLoadable } else { Severity::Note };
             findings.push(Finding::new(severity, warning));
         }
     }

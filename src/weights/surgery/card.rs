@@ -1,6 +1,7 @@
 //! The model card of a child.
 
-use crate::model::spec::ModelSpec;
+use crate::model::per_layer;
+use crate::model::spec::{Family, ModelSpec};
 use crate::units::format_count;
 use crate::weights::surgery::options::Repair;
 use crate::weights::surgery::record::Record;
@@ -25,6 +26,15 @@ pub fn text(record: &Record, child: &ModelSpec) -> String {
     }
     steps.push(format!("repair: {}", record.options.repair));
     let steps: String = steps.iter().map(|step| format!("- {step}\n")).collect();
+    let loading = match (child.config.contains_key(per_layer::KEY), child.family) {
+        (true, _) => {
+            "\nIts layers have shapes of their own, which config.json lists under `archplan_layers`: no engine reads that, archplan does.\n"
+        }
+        (_, Family::NemotronNas) => {
+            "\nIts layers have shapes of their own (`block_configs`). vLLM loads it with `--trust-remote-code`.\n"
+        }
+        _ => "",
+    };
     let repaired = match (&record.repair_data, record.options.repair) {
         (Some(data), Repair::Affine | Repair::LeastSquares) => {
             format!("Refitted on {} sequences ({} tokens) of {}.\n", data.samples, data.tokens, data.path)
@@ -36,7 +46,7 @@ pub fn text(record: &Record, child: &ModelSpec) -> String {
          # {name}, pruned to {shape}\n\n\
          | | parent | this checkpoint |\n|---|---|---|\n| shape | {from} | {shape} |\n| parameters | {of} | {parameters} ({share:.1} %) |\n| class | | {class} |\n\n\
          Pruned by {made_by}; no training has followed. Expect it to need recovery training before use, and measure it\n\
-         with `archplan evaluate`.\n\n{steps}\n{repaired}\n\
+         with `archplan evaluate`.\n\n{steps}{loading}\n{repaired}\n\
          Made with:\n\n```\n{command}\n```\n\n\
          `archplan.json` holds the steps, the kept indices of every layer and the parent's fingerprint `{fingerprint}`.\n",
         name = parent.name,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::architecture::{Architecture, LayerShape, Layers};
+use crate::model::architecture::{Architecture, LayerShape};
 use crate::model::spec::ModelSpec;
 
 /// Where the child's weights come from. Kept indices ascend.
@@ -85,14 +85,7 @@ impl Cut {
             q_heads: layer.groups.iter().map(|group| group.q_heads.len() as u64).sum(),
             kv_heads: layer.groups.len() as u64,
         };
-        let shapes: Vec<LayerShape> = self.layers.iter().map(shape).collect();
-        let layers = match shapes.first() {
-            Some(&shape) if shapes.iter().all(|s| *s == shape) => {
-                Layers::Uniform { count: shapes.len() as u64, shape }
-            }
-            _ => Layers::PerLayer(shapes),
-        };
-        Architecture { hidden: self.hidden.len() as u64, head_dim, layers }
+        Architecture::of_layers(self.hidden.len() as u64, head_dim, self.layers.iter().map(shape).collect())
     }
 
     /// Checks every index against the parent.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::model::blocks;
 use crate::model::counts;
 use crate::model::tensors::{self, ModelTensor};
 use crate::weights::checkpoint::Checkpoint;
@@ -15,6 +16,10 @@ use crate::weights::surgery::card;
 use crate::weights::surgery::error::SurgeryError;
 use crate::weights::surgery::operation::{Operation, Receiver};
 use crate::weights::surgery::record::{DataRecord, FORMAT, ParentRecord, Record};
+
+/// The class of a DeciLM's configuration, for vLLM, and the file it is looked for in.
+const CONFIG_CLASS: &str = include_str!("python/configuration_decilm.py");
+const CONFIG_CLASS_FILE: &str = "configuration_decilm.py";
 
 /// File name of the record.
 pub const RECORD: &str = "archplan.json";
@@ -87,6 +92,11 @@ pub fn write(
         dropped_tensors: operation.parent.strays().iter().map(|stray| stray.name.clone()).collect(),
         dropped_files: extras.dropped.iter().map(|file| format!("{}: {}", file.name, file.reason)).collect(),
     };
+    let class = child.config.get("auto_map").and_then(|map| map.get("AutoConfig"));
+    let written_here = class.and_then(Value::as_str) == Some(blocks::CONFIG_CLASS);
+    if written_here && !extras.copied.iter().any(|name| name == CONFIG_CLASS_FILE) {
+        writer.add_file(CONFIG_CLASS_FILE, CONFIG_CLASS.as_bytes())?;
+    }
     let config = Value::Object(child.config.clone());
     writer.add_file("config.json", format!("{config:#}\n").as_bytes())?;
     writer.add_file(RECORD, format!("{:#}\n", serde_json::json!(record)).as_bytes())?;

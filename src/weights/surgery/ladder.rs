@@ -87,7 +87,11 @@ pub fn plan(
         influence: falling(depth),
         angular: vec![0.0; (depth as usize + 1).pow(2)],
     };
-    let cut = choice::choose(spec, target, &scores, &DepthMethod::BlockInfluence, false)?;
+    let depth = match &rung.options.depth {
+        DepthMethod::Layers(_) => &rung.options.depth,
+        _ => &DepthMethod::BlockInfluence,
+    };
+    let cut = choice::choose(spec, target, &scores, depth, false)?;
     let child = child::spec(spec, &cut, false)?;
     Ok(Planned { cut, child, absorbed: false, sites: Vec::new() })
 }

@@ -83,6 +83,37 @@ pub struct Options {
     pub criterion: Criterion,
 }
 
+impl Options {
+    /// The same, with those layers of a parent of `depth` layers kept that a target names.
+    ///
+    /// # Errors
+    /// A list of layers to drop that says otherwise.
+    pub fn keeping(self, parents: &[u64], depth: u64) -> Result<Self, OtherLayers> {
+        let dropped: Vec<u64> = (0..depth).filter(|layer| !parents.contains(layer)).collect();
+        match &self.depth {
+            DepthMethod::Layers(listed) if *listed != dropped => Err(OtherLayers {
+                listed: self.depth.to_string(),
+                dropped: match dropped.is_empty() {
+                    true => "none".into(),
+                    false => DepthMethod::Layers(dropped).to_string(),
+                },
+            }),
+            _ if dropped.is_empty() => Ok(self),
+            _ => Ok(Self { depth: DepthMethod::Layers(dropped), ..self }),
+        }
+    }
+}
+
+/// A list of layers to drop that is not the target's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--depth-method drops layers {listed}, but `parents` of the target leaves out {dropped}: leave the option out"
+)]
+pub struct OtherLayers {
+    listed: String,
+    dropped: String,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -1,6 +1,6 @@
 //! What will be done, decided before a weight is touched: the cut, the child's configuration, the post-norms.
 
-use crate::model::architecture::Architecture;
+use crate::model::architecture::{Architecture, LayerShape};
 use crate::model::spec::{ModelSpec, NormLayout};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::importance::criteria;
@@ -90,26 +90,34 @@ fn absorbs(spec: &ModelSpec, choice: AbsorbPostNorm, sites: &[Site]) -> Result<b
     }
 }
 
-/// Only what needs no ranking: nothing cut, or listed layers dropped whole.
+/// Only what needs no ranking: nothing cut, or layers, attentions and FFNs dropped whole.
 fn without_statistics(
     spec: &ModelSpec,
     target: &Architecture,
     options: &Options,
 ) -> Result<Cut, SurgeryError> {
     let parent = &spec.architecture;
-    let whole = Architecture { layers: target.layers.clone(), ..parent.clone() };
-    let same_layers = target.layer_shapes().all(|shape| parent.layer_shapes().any(|own| own == shape));
-    let uniform = parent.uniform_shape().is_some() || target == parent;
-    if whole != *target || !same_layers || !uniform {
-        target.check(spec).map_err(choice::error::ChoiceError::from)?;
-        return Err(SurgeryError::NoImportance { step: "a cut in width" });
-    }
-    if target.depth() < parent.depth() && (options.clap || !matches!(options.depth, DepthMethod::Layers(_))) {
+    target.check(spec).map_err(choice::error::ChoiceError::from)?;
+    let dropped: &[u64] = match &options.depth {
+        DepthMethod::Layers(layers) => layers,
+        _ => &[],
+    };
+    if target.depth() < parent.depth() && (options.clap || dropped.is_empty()) {
         return Err(SurgeryError::NoImportance {
             step: "a cut in depth (but for listed layers with --clap off)",
         });
     }
-    let flat = |shape: crate::model::architecture::LayerShape| LayerScores {
+    let kept = (0..).zip(parent.layer_shapes()).filter(|(layer, _)| !dropped.contains(layer));
+    let whole = |(shape, (_, own)): (LayerShape, (u64, LayerShape))| {
+        let attention = (shape.q_heads, shape.kv_heads);
+        (shape.ffn == own.ffn || shape.ffn == 0)
+            && (attention == (own.q_heads, own.kv_heads) || attention == (0, 0))
+    };
+    let widths = |of: &Architecture| (of.hidden, of.head_dim);
+    if widths(target) != widths(parent) || !target.layer_shapes().zip(kept).all(whole) {
+        return Err(SurgeryError::NoImportance { step: "a cut in width" });
+    }
+    let flat = |shape: LayerShape| LayerScores {
         ffn: vec![1.0; shape.ffn as usize],
         heads: vec![1.0; shape.q_heads as usize],
         groups: vec![1.0; shape.kv_heads as usize],

@@ -68,6 +68,16 @@ pub enum ChoiceError {
         /// Layers to list.
         needed: u64,
     },
+    /// Which layers of the parent the target's stand for is not said.
+    #[error(
+        "the target has {target} layers of unlike shapes, the parent {depth}: say which of the parent's they are, with `parents` in target.json, or by the layers to drop (--depth-method 3,4,5)"
+    )]
+    UnknownParents {
+        /// Layers of the target.
+        target: u64,
+        /// Layers of the parent.
+        depth: u64,
+    },
     /// Scores of another shape.
     #[error("{what} has {found} scores, the parent {expected}: the statistics belong to another model")]
     OtherModel {

@@ -30,6 +30,11 @@ pub fn choose(
         return Err(ChoiceError::HeadDim { parent: parent.architecture.head_dim, found: target.head_dim });
     }
     scores.check(parent)?;
+    let (found, depth) = (target.depth(), parent.architecture.depth());
+    let listed = matches!(method, DepthMethod::Layers(_));
+    if target.uniform_shape().is_none() && found < depth && !listed {
+        return Err(ChoiceError::UnknownParents { target: found, depth });
+    }
     let parents: Vec<LayerShape> = parent.architecture.layer_shapes().collect();
     let depth = Depth::choose(parents.len() as u64, target.depth(), scores, method)?;
     let mut layers = Vec::new();
