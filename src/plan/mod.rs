@@ -4,12 +4,15 @@
 //! the best, and evaluates again on the full prediction path ([`evaluation`]) whatever it reports: parent, chosen
 //! shape, finalists and front.
 //!
+//! [`layerwise::search`] does so where each layer has its own choice.
+//!
 //! Deliberately absent: reading arguments and files, and drawing (see [`crate::report`]).
 
 pub mod budget;
 pub mod chance;
 pub mod error;
 pub mod evaluation;
+pub mod layerwise;
 pub mod objective;
 pub mod record;
 pub mod request;
