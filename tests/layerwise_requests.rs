@@ -316,6 +316,7 @@ fn transformers_gets_layers_that_are_alike() {
     let best = [of(0), of(1)].into_iter().flatten().min_by(f64::total_cmp).unwrap();
     assert!((answer.loss_increase_nats.value - best).abs() < 1e-9);
     menus[0].layers[0] = vec![kept(layer(1024, 32, 8), 0.0)];
+    menus[0].layers[1].pop();
     let error =
         search(&Ask { menus: &menus, loadable: Loadable::Transformers, ..self::ask(&request, &menus) });
     assert_eq!(error.unwrap_err(), LayerwiseError::NothingShared { menu: 0 });
