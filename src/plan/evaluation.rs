@@ -244,7 +244,8 @@ pub fn predict_parent(
     prediction.map_err(|error| PlanError::Predict { scenario: name.to_string(), error })
 }
 
-fn metrics(setting: &Setting<'_>, prediction: &Prediction, is_parent: bool) -> Metrics {
+/// Cost of a shape in one scenario, for the record.
+pub(super) fn metrics(setting: &Setting<'_>, prediction: &Prediction, is_parent: bool) -> Metrics {
     let ms = |estimate: Estimate| estimate.map(|s| Seconds(s).ms());
     let output_tokens_per_s = prediction.output_tokens_per_s();
     let Figure { value, log_sigma } = match is_parent {

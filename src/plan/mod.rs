@@ -4,11 +4,14 @@
 //! the best, and evaluates again on the full prediction path ([`evaluation`]) whatever it reports: parent, chosen
 //! shape, finalists and front.
 //!
+//! [`layerwise::search`] does so where each layer has its own choice.
+//!
 //! Deliberately absent: reading arguments and files, and drawing (see [`crate::report`]).
 
 pub mod budget;
 pub mod error;
 pub mod evaluation;
+pub mod layerwise;
 mod losses;
 pub mod objective;
 pub mod pool;

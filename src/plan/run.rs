@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::estimate::chance;
 use crate::hardware::latency::memo::Memo;
-use crate::hardware::latency::prediction::Machine;
+use crate::hardware::latency::prediction::{Machine, Prediction};
 use crate::hardware::latency::uniform_tables::ShapeCost;
 use crate::plan::budget::Constraint;
 use crate::plan::error::PlanError;
@@ -31,7 +31,7 @@ pub const FINALISTS: usize = 10;
 pub const SAMPLE_OF_EACH: usize = 2000;
 
 /// Largest relative difference that rounding may make between the two ways to price a shape.
-const ROUNDING: f64 = 1e-6;
+pub(super) const ROUNDING: f64 = 1e-6;
 
 /// Answers a request: the chosen shape with the front around it, or which budgets bind.
 ///
@@ -59,11 +59,21 @@ pub fn search(request: &Request<'_>) -> Result<Plan, PlanError> {
     Ok(plan)
 }
 
-/// Predicts the parent in every scenario, and sets up what every other shape is predicted with.
+/// What every other shape is predicted with, and the parent.
 pub(super) fn prepare<'a>(
     request: &'a Request<'a>,
     memos: &'a [Memo<'a>],
 ) -> Result<(Evaluator<'a>, Evaluated), PlanError> {
+    let (evaluator, predictions) = evaluator(request, memos)?;
+    let parent = evaluator.assemble(&request.spec.architecture, predictions, true)?;
+    Ok((evaluator, parent))
+}
+
+/// Predicts the parent in every scenario, and sets up what every other shape is predicted with.
+pub(super) fn evaluator<'a>(
+    request: &'a Request<'a>,
+    memos: &'a [Memo<'a>],
+) -> Result<(Evaluator<'a>, Vec<Prediction>), PlanError> {
     let mut settings = Vec::new();
     let mut predictions = Vec::new();
     for scenario in request.scenarios() {
@@ -87,9 +97,7 @@ pub(super) fn prepare<'a>(
     }
     let constraints = constraints(request, &settings);
     let deviations = request.confidence.map_or(0.0, chance::normal_quantile);
-    let evaluator = Evaluator { request, settings, constraints, deviations };
-    let parent = evaluator.assemble(&request.spec.architecture, predictions, true)?;
-    Ok((evaluator, parent))
+    Ok((Evaluator { request, settings, constraints, deviations }, predictions))
 }
 
 /// Budgets of the plan: those asked for, then the memory of each target's devices.

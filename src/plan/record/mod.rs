@@ -8,6 +8,7 @@
 //! [`crate::search`]) and any file access (see [`crate::report`]).
 
 pub mod candidate;
+pub mod layerwise;
 pub mod recipe;
 
 use serde::{Deserialize, Serialize};
