@@ -47,6 +47,7 @@ mod run;
 mod score;
 mod score_files;
 mod search;
+mod search_layers;
 mod search_print;
 mod search_scores;
 mod search_target;

@@ -19,7 +19,7 @@ use archplan::units;
 
 use crate::cli::search_scores::{ScoreArgs, Scored};
 use crate::cli::search_target::{Device, TargetArgs};
-use crate::cli::{Failure, Global, costs, output, profiles, search_print, search_target};
+use crate::cli::{Failure, Global, costs, output, profiles, search_layers, search_print, search_target};
 
 /// Arguments of `archplan search`.
 #[derive(clap::Args, Debug)]
@@ -268,15 +268,27 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         Some(scored) => {
             scored.fill(&request)?;
             let refill = |judge: &Judge| scored.fill(&question.request(Some(judge)));
-            scored.tried(&args.scores, Path::new(&args.model), &refill)?;
+            let besides = |judge: &Judge| match args.scores.per_layer {
+                true => search_layers::solve(&question.request(Some(judge)), args.scores.loadable.into())?
+                    .map(|found| search_layers::candidate(&found, judge))
+                    .transpose(),
+                false => Ok(None),
+            };
+            scored.tried(&args.scores, Path::new(&args.model), &refill, &besides)?;
             Some(scored.judge()?)
         }
         None => None,
     };
-    let plan = run::search(&question.request(judge.as_ref())).map_err(|e| match e.is_internal() {
+    let mut plan = run::search(&question.request(judge.as_ref())).map_err(|e| match e.is_internal() {
         true => Failure::failed(e),
         false => Failure::bad_input(e),
     })?;
+    if let Some(judge) = judge.as_ref().filter(|_| args.scores.per_layer) {
+        let loadable = args.scores.loadable.into();
+        if let Some(found) = search_layers::solve(&question.request(Some(judge)), loadable)? {
+            search_layers::attach(&mut plan, found, judge, loadable)?;
+        }
+    }
     let written = match &args.out {
         Some(dir) => bundle::write(&plan, &spec, dir, args.force).map_err(Failure::failed)?,
         None => Vec::new(),

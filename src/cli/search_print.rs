@@ -11,7 +11,7 @@ use archplan::units::{format_count, three_digits};
 use comfy_table::Table;
 use serde_json::json;
 
-use crate::cli::{Failure, Global, output};
+use crate::cli::{Failure, Global, output, search_layers};
 
 /// Rows of the front that are shown; all of them are in front.csv.
 const SHOWN: usize = 12;
@@ -60,6 +60,7 @@ pub fn after(plan: &Plan, written: &[PathBuf], global: &Global) -> Result<(), Fa
             println!("Budgets\n{}\n", budgets(plan));
         }
         println!("Front: {} shapes{}\n{}\n", plan.front.len(), thinned(plan), front(plan));
+        search_layers::print(plan);
         let search = &plan.search;
         println!(
             "{} in {:.2} s, {}: {}",
@@ -112,7 +113,7 @@ fn print_tried(plan: &Plan) {
     }
     if let Some(chosen) = plan.chosen.as_ref().filter(|chosen| !chosen.dropped_layers.is_empty()) {
         let layers: Vec<String> = chosen.dropped_layers.iter().map(u64::to_string).collect();
-        println!("The chosen shape drops layers {0}: archplan prune --depth-method {0}\n", layers.join(","));
+        println!("The chosen shape drops layers {}, as its target.json says\n", layers.join(", "));
     }
 }
 

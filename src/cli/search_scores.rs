@@ -7,8 +7,9 @@ use archplan::plan::pool::{self, Sizes};
 use archplan::plan::request::Request;
 use archplan::quality::scores::{Scores, TextRecord};
 use archplan::quality::study::ask;
+use archplan::quality::study::estimator::Site;
 use archplan::quality::study::judge::Judge;
-use archplan::quality::study::line::{FORMAT, Header, Line};
+use archplan::quality::study::line::{Asked, Candidate, FORMAT, Header, Line, Told};
 use archplan::weights::scoring::Bench;
 use archplan::weights::scoring::reference::Reference;
 use archplan::weights::surgery::options::Options;
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::bench::BenchArgs;
 use crate::cli::progress::Steps;
+use crate::cli::search_layers::LoadableArg;
 use crate::cli::study::{self, StudyFile};
 use crate::cli::{Failure, output, score_files, tries};
 
@@ -42,6 +44,12 @@ pub struct ScoreArgs {
     /// ones is chosen
     #[arg(long = "try", value_name = "N", requires = "scores", requires = "importance", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub tries: Option<u64>,
+    /// Also find a shape for each layer, exact by the scores; layers choose among what they were scored as
+    #[arg(long, requires = "scores")]
+    pub per_layer: bool,
+    /// What is to load a child whose layers differ
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = LoadableArg::Any, requires = "per_layer")]
+    pub loadable: LoadableArg,
     /// Statistics of the model the scores were made with
     #[arg(long, value_name = "FILE")]
     importance: Option<PathBuf>,
@@ -88,6 +96,13 @@ impl ScoreArgs {
             ));
         }
         Ok(Some(Scored { scores, sha256: hex(&bytes), study }))
+    }
+}
+
+fn said(told: &Told) -> String {
+    match (told.loss_increase_nats, &told.failed) {
+        (Some(nats), _) => format!("measured {nats:+.4} nats a token"),
+        (None, problem) => format!("failed: {}", problem.as_deref().unwrap_or("it is not said why")),
     }
 }
 
@@ -147,6 +162,7 @@ impl Scored {
         args: &ScoreArgs,
         model: &Path,
         refill: &(dyn Fn(&Judge) -> Result<(), Failure> + Sync),
+        besides: &(dyn Fn(&Judge) -> Result<Option<Candidate>, Failure> + Sync),
     ) -> Result<(), Failure> {
         let (Some(count), Some(path), Some(importance)) = (args.tries, &self.study, &args.importance) else {
             return Ok(());
@@ -165,7 +181,14 @@ impl Scored {
                     "the {what} is not that of the scores: tries would not be comparable with them"
                 )));
             }
-            self.run(count, path, bench, reference, refill)
+            self.run(count, path, bench, reference, refill)?;
+            let judge = self.judge()?;
+            match besides(&judge)? {
+                Some(candidate) if judge.tried.iter().all(|tried| tried.child != candidate.child) => {
+                    self.try_one(path, bench, reference, &candidate, &judge)
+                }
+                _ => Ok(()),
+            }
         })
     }
 
@@ -201,17 +224,36 @@ impl Scored {
             drop(file);
             for (candidate, asked) in children.iter().zip(asked) {
                 let told = tries::measure(bench, reference, &candidate.id, &candidate.child, &scratch);
-                let found = match (&told.loss_increase_nats, &told.failed) {
-                    (Some(nats), _) => format!("{nats:+.4} nats a token"),
-                    (None, problem) => problem.clone().unwrap_or_default(),
-                };
                 let predicted = asked.predicted_nats.unwrap_or(f64::NAN);
-                bar.say(&format!("{}: predicted {predicted:+.4}, measured {found}", candidate.id));
+                bar.say(&format!("{}: predicted {predicted:+.4}, {}", candidate.id, said(&told)));
                 StudyFile::open(path)?.append(vec![Line::Told(told)])?;
                 bar.done();
             }
         }
         Ok(())
+    }
+
+    /// Tries a shape that no list of candidates has.
+    fn try_one(
+        &self,
+        path: &Path,
+        bench: &Bench<'_>,
+        reference: &Reference<'_>,
+        candidate: &Candidate,
+        judge: &Judge,
+    ) -> Result<(), Failure> {
+        let predicted = judge.estimator.predict(&Site::from(candidate));
+        let asked = Asked {
+            id: candidate.id.clone(),
+            worker: None,
+            predicted_nats: Some(predicted.mean),
+            deviation_nats: Some(predicted.deviation),
+        };
+        StudyFile::open(path)?.append(vec![Line::Candidate(candidate.clone()), Line::Asked(asked)])?;
+        let scratch = path.with_extension("scratch");
+        let told = tries::measure(bench, reference, &candidate.id, &candidate.child, &scratch);
+        log::info!("layer by layer: predicted {:+.4}, {}", predicted.mean, said(&told));
+        StudyFile::open(path)?.append(vec![Line::Told(told)])
     }
 
     /// The texts of the scores, unless others are typed.

@@ -184,6 +184,7 @@ impl Assembly<'_> {
                 .map(|(e, disagreement)| self.finalist(e, disagreement))
                 .collect(),
             tried: tries::record(tried, evaluator),
+            per_layer: None,
             sample: found.sample.iter().filter_map(|c| self.point(c)).collect(),
         })
     }

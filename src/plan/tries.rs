@@ -1,11 +1,8 @@
 //! Shapes that were really tried, in a plan: their cost predicted, their loss as measured.
 
-use crate::estimate::{Estimate, Source};
 use crate::plan::error::PlanError;
 use crate::plan::evaluation::{Evaluated, Evaluator};
 use crate::plan::record::candidate::TriedShape;
-use crate::quality::scores::Measured;
-use crate::quality::study::estimator::Z90;
 
 /// Every tried shape that is uniform, fully predicted, with its measured loss.
 pub(super) fn evaluate(evaluator: &Evaluator<'_>) -> Result<Vec<Evaluated>, PlanError> {
@@ -15,20 +12,13 @@ pub(super) fn evaluate(evaluator: &Evaluator<'_>) -> Result<Vec<Evaluated>, Plan
         let mut evaluated = evaluator.evaluate(&tried.child.architecture, true)?;
         let candidate = &mut evaluated.candidate;
         candidate.dropped_layers = tried.child.dropped(judge.table.parent().depth());
-        candidate.quality.loss_increase_nats = measured(tried.measured);
+        candidate.quality.loss_increase_nats = tried.loss();
         let nats = tried.measured.mean;
         let retained = evaluator.request.prior.retained_percent(nats, evaluator.request.recovery);
         candidate.quality.accuracy_retained_percent = retained;
         Ok(evaluated)
     };
     uniform.map(one).collect()
-}
-
-/// A measurement with its 90 % interval.
-fn measured(of: Measured) -> Estimate {
-    let Measured { mean, standard_error } = of;
-    let half = Z90 * standard_error.unwrap_or(0.0);
-    Estimate { value: mean, low: mean - half, high: mean + half, source: Source::Measured }
 }
 
 /// The one that meets the budgets and lost least.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::export;
 use crate::model::export_config::ExportConfig;
+use crate::model::per_layer::Target;
 use crate::model::spec::ModelSpec;
 use crate::plan::record::Plan;
 use crate::report::chart::picture::{Picture, XAxis};
@@ -44,16 +45,22 @@ fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<String>,
         ("front.svg", render::svg(&picture)?),
         ("report.html", html::page(plan)?),
     ];
-    if let Some(chosen) = &plan.chosen {
-        let child = chosen.shape.architecture();
+    if let Some(target) = target(plan) {
+        let child = target.architecture.clone();
         let config = export::child_config(parent, &child)?;
         for warning in &config.warnings {
             log::warn!("target/config.json: {warning}");
         }
         texts.push(("target/config.json", json("target/config.json", &config.config)?));
-        let exported = ExportConfig::new(parent, &child)
-            .map_err(|e| ReportError::Format { name: "target.json", reason: e.to_string() })?;
-        texts.push(("target.json", json("target.json", &exported)?));
+        let text = match &target.parents {
+            Some(_) => json("target.json", &target.to_json())?,
+            None => {
+                let exported = ExportConfig::new(parent, &child)
+                    .map_err(|e| ReportError::Format { name: "target.json", reason: e.to_string() })?;
+                json("target.json", &exported)?
+            }
+        };
+        texts.push(("target.json", text));
     }
     folder::write_texts(staging, &texts)?;
     render::png(&picture, &staging.join("front.png"))?;
@@ -61,6 +68,22 @@ fn stage(plan: &Plan, parent: &ModelSpec, staging: &Path) -> Result<Vec<String>,
     names.push("front.png".to_string());
     names.sort_unstable();
     Ok(names)
+}
+
+/// The shape to prune to; with the layers behind it where the plan says which.
+fn target(plan: &Plan) -> Option<Target> {
+    if let Some(per_layer) = plan.per_layer.as_ref().filter(|per_layer| per_layer.preferred) {
+        let found = &per_layer.found;
+        return Some(Target {
+            architecture: found.architecture.clone(),
+            parents: Some(found.parents.clone()),
+        });
+    }
+    let chosen = plan.chosen.as_ref()?;
+    let depth = plan.parent.shape.layers;
+    let dropped = &chosen.dropped_layers;
+    let kept = || (0..depth).filter(|layer| !dropped.contains(layer)).collect();
+    Some(Target { architecture: chosen.shape.architecture(), parents: (!dropped.is_empty()).then(kept) })
 }
 
 /// The plan on one line: indented it would be twice as large.

@@ -17,6 +17,7 @@ pub mod loadable;
 pub mod menu;
 mod pricing;
 mod problem;
+pub mod scored;
 mod shortfall;
 mod solving;
 

@@ -35,6 +35,22 @@ pub struct Layerwise {
     pub disagreement_percent: f64,
 }
 
+/// The answer of a search per layer beside that of the uniform one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerLayer {
+    /// What is to load it.
+    pub loadable: String,
+    /// The answer.
+    pub found: Layerwise,
+    /// Its loss with interactions, nats a token.
+    pub predicted_loss_nats: Estimate,
+    /// Its loss as measured, where it was tried, nats a token.
+    pub measured_loss_nats: Option<Estimate>,
+    /// It loses less than the uniform shape, and is the target.
+    pub preferred: bool,
+}
+
 /// What was chosen for one layer of the parent, or for a run of them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::estimate::Estimate;
 use crate::plan::record::candidate::{Candidate, Point, Shape, TriedShape};
+use crate::plan::record::layerwise::PerLayer;
 use crate::plan::record::recipe::Recipe;
 use crate::units::{self, Bytes, Seconds};
 
@@ -48,6 +49,9 @@ pub struct Plan {
     /// Shapes that were really pruned to and measured, in the order of the study.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<TriedShape>,
+    /// A shape for each layer, where that was asked for and one keeps the budgets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_layer: Option<Box<PerLayer>>,
     /// A sample of the rest of the space, for the picture.
     pub sample: Vec<Point>,
 }

@@ -165,6 +165,31 @@ impl Table {
         Ok(LayerPart { layer, attention: [groups, heads].into_iter().sum(), ffn })
     }
 
+    /// Hidden sizes that were scored, and the parent's, ascending.
+    pub fn hidden_sizes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.hidden.sizes()
+    }
+
+    /// Shapes of a layer whose parts were scored, each with each: FFN widths, KV heads, query heads per KV head, and none;
+    /// the parent's own among them. A layer without any part is not.
+    pub fn scored_shapes(&self, layer: u64) -> Vec<LayerShape> {
+        let Some(of) = self.layers.get(layer as usize) else { return Vec::new() };
+        let mut shapes = Vec::new();
+        for ffn in of.ffn.sizes() {
+            for kv_heads in of.groups.sizes() {
+                let of_groups = of.heads.sizes().filter(|size| (*size == 0) == (kv_heads == 0));
+                let sizes: Vec<u64> = if kv_heads == 0 { vec![0] } else { of_groups.collect() };
+                shapes.extend(sizes.into_iter().map(|size| LayerShape {
+                    ffn,
+                    q_heads: kv_heads * size,
+                    kv_heads,
+                }));
+            }
+        }
+        shapes.retain(|shape| *shape != LayerShape::default());
+        shapes
+    }
+
     /// What a dropped run of layers loses.
     ///
     /// # Errors

@@ -33,6 +33,15 @@ pub struct TriedChild {
     pub predicted: Option<Estimate>,
 }
 
+impl TriedChild {
+    /// What it lost, with its 90 % interval.
+    pub fn loss(&self) -> Estimate {
+        let Measured { mean, standard_error } = self.measured;
+        let half = Z90 * standard_error.unwrap_or(0.0);
+        Estimate { value: mean, low: mean - half, high: mean + half, source: Source::Measured }
+    }
+}
+
 /// What a child is said to lose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
