@@ -10,8 +10,9 @@ use archplan::hardware::latency::lowering::Phase;
 use archplan::hardware::latency::percent_errors::PercentErrors;
 use archplan::hardware::measure::host::Host;
 use archplan::hardware::measure::sentinel::Sentinel;
-use archplan::hardware::measure::verify::{self, Range, Trial};
+use archplan::hardware::measure::verify::{self, Range, Stack, Trial};
 use archplan::hardware::profile::HardwareProfile;
+use archplan::model::read;
 use archplan::report::kernels::passes::{self, Pass};
 use archplan::units::{self, Bytes, DType};
 use serde::Serialize;
@@ -28,7 +29,8 @@ Keep the machine idle meanwhile.
 
 Examples:
   archplan profiles verify my_profiles/this_cpu
-  archplan profiles verify my_profiles/this_cpu --stacks 30 --seed 7 --out results/this_cpu"
+  archplan profiles verify my_profiles/this_cpu --stacks 30 --seed 7 --out results/this_cpu
+  archplan profiles verify my_profiles/this_cpu --model ./parent --model ./child --prompt 128 --batch 4 --context 160"
 )]
 pub struct Args {
     /// Profile: its folder, or its name where --profile-dir finds it
@@ -48,6 +50,21 @@ pub struct Args {
     /// Threads that run [default: as many as measured]
     #[arg(long)]
     threads: Option<usize>,
+    /// Run the decoder stack of this model instead of drawn ones: config.json or folder; may be given more than once
+    #[arg(long, value_name = "DIR|FILE")]
+    model: Vec<String>,
+    /// Type of the models' weights and caches, f32 or bf16
+    #[arg(long, default_value_t = DType::Bf16, requires = "model")]
+    dtype: DType,
+    /// Prompt tokens of the models' prefill, of one sequence
+    #[arg(long, default_value_t = 512, requires = "model", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    prompt: u64,
+    /// Sequences of the models' decode step
+    #[arg(long, default_value_t = 1, requires = "model", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    batch: u64,
+    /// Cached tokens of each of them, the new one included
+    #[arg(long, default_value_t = 512, requires = "model", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    context: u64,
     /// Folder for verify.csv and verify.svg
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -142,16 +159,7 @@ fn write(out: &Path, profile: &HardwareProfile, lines: &[Line]) -> Result<(), Fa
 fn trials(args: &Args, profile: &HardwareProfile) -> Result<Vec<Line>, Failure> {
     let types = [DType::F32, DType::Bf16];
     let costs = KernelModel::open(profile, &types, &types).map_err(Failure::bad_input)?;
-    let range = Range {
-        stacks: args.stacks,
-        hidden: args.max_hidden.max(512),
-        weights: args.max_weights,
-        seed: args.seed,
-    };
-    let stacks = verify::draw(profile, &range).map_err(Failure::bad_input)?;
-    if stacks.len() < args.stacks {
-        log::warn!("only {} of {} stacks of unmeasured widths fit the bounds", stacks.len(), args.stacks);
-    }
+    let stacks = if args.model.is_empty() { drawn(args, profile)? } else { typed(args)? };
     let mut sentinel = Sentinel::default();
     let steps = Steps::new(stacks.len() as u64);
     let mut lines = Vec::new();
@@ -164,6 +172,32 @@ fn trials(args: &Args, profile: &HardwareProfile) -> Result<Vec<Line>, Failure> 
         lines.extend(mine);
     }
     Ok(lines)
+}
+
+fn drawn(args: &Args, profile: &HardwareProfile) -> Result<Vec<Stack>, Failure> {
+    let range = Range {
+        stacks: args.stacks,
+        hidden: args.max_hidden.max(512),
+        weights: args.max_weights,
+        seed: args.seed,
+    };
+    let stacks = verify::draw(profile, &range).map_err(Failure::bad_input)?;
+    if stacks.len() < args.stacks {
+        log::warn!("only {} of {} stacks of unmeasured widths fit the bounds", stacks.len(), args.stacks);
+    }
+    Ok(stacks)
+}
+
+fn typed(args: &Args) -> Result<Vec<Stack>, Failure> {
+    let one = |typed: &String| {
+        let spec = read::resolve(typed).map_err(Failure::bad_input)?;
+        verify::stack_of(&spec, args.dtype, args.prompt, args.batch, args.context).ok_or_else(|| {
+            Failure::bad_input(format!(
+                "{typed}: layers of unlike shapes cannot be run here; expected a uniform model"
+            ))
+        })
+    };
+    args.model.iter().map(one).collect()
 }
 
 fn line(trial: &Trial) -> Line {

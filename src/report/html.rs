@@ -19,7 +19,11 @@ pub(crate) struct Page {
     pub(crate) script: &'static str,
 }
 
-const PLAN: Page = Page { name: "report.html", kind: "report", script: include_str!("page/plan.js") };
+const PLAN: Page = Page {
+    name: "report.html",
+    kind: "report",
+    script: concat!(include_str!("page/tries.js"), include_str!("page/plan.js")),
+};
 
 /// The page of a plan.
 ///

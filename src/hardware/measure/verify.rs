@@ -126,6 +126,24 @@ pub fn draw(profile: &HardwareProfile, range: &Range) -> Result<Vec<Stack>, Prof
     Ok(stacks)
 }
 
+/// The decoder stack of a model whose layers are all alike: `None` for others. Norms on heads, biases and windows are left out.
+pub fn stack_of(spec: &ModelSpec, dtype: DType, prompt: u64, batch: u64, kv_len: u64) -> Option<Stack> {
+    let layer = spec.architecture.uniform_shape()?;
+    let heads = Heads {
+        q_heads: layer.q_heads as usize,
+        kv_heads: layer.kv_heads as usize,
+        head_dim: spec.architecture.head_dim as usize,
+    };
+    let shape = DecoderShape {
+        hidden: spec.architecture.hidden as usize,
+        ffn: layer.ffn as usize,
+        heads,
+        layers: spec.architecture.depth() as usize,
+        vocab: spec.vocab_size as usize,
+    };
+    Some(Stack { shape, dtype, kv_dtype: dtype, prompt, batch, kv_len })
+}
+
 fn one(rng: &mut ChaCha8Rng, range: &Range, dtype: DType) -> Stack {
     let pick = |rng: &mut ChaCha8Rng, values: &[u64]| values[rng.random_range(0..values.len())];
     let (head_dim, kv_heads, group) =

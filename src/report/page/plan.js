@@ -136,6 +136,7 @@ function build() {
   const verdict = el("section", { class: "card verdict" + (done ? "" : " infeasible") },
     done ? [el("h2", {}, "Prune to " + shape(plan.chosen.shape)),
       el("p", {}, `${count(plan.chosen.params)} of ${count(plan.parent.params)} parameters; ` + plan.scenarios.map((s, i) => `${interval(plan.chosen.metrics[i].speedup)}× the parent's throughput on ${s.name}`).join("; ") + "."),
+      r.request.scores ? el("p", {}, `Loss above the parent's: ${nats(plan.chosen.quality.loss_increase_nats)} nats a token, before any training (${plan.chosen.quality.loss_increase_nats.source}${plan.chosen.quality.loss_increase_nats.source === "scores" ? ": changes of this checkpoint, scored one by one" : " on the pruned checkpoint"}).`) : null,
       el("p", {}, `Accuracy retained: ${interval(plan.chosen.quality.accuracy_retained_percent)} % of the parent's (${plan.chosen.quality.accuracy_retained_percent.source}: published tables of other models, not this model's weights).`)]
       : [el("h2", {}, "No allowed shape meets the budgets"),
         table(["budget that binds", "scenario", "nearest", "shape that reaches it"], plan.outcome.binding.map(b =>
@@ -156,16 +157,16 @@ function build() {
     el("div", { id: "detail" }, el("span", { class: "faded" }, "Point at a shape to see it here.")));
   const checks = plan.budgets.flatMap(b => b.checks.map(c => [limit(b.metric, b.limit), c.scenario === null ? "" : plan.scenarios[c.scenario].name,
     (b.metric === "params" ? count(c.value.value) : interval(c.value)) + " " + BUDGET_UNITS[b.metric], (100 * c.probability).toFixed(0) + " %", c.value.source]));
-  page.replaceChildren(
+  page.replaceChildren(...[
     el("h1", {}, r.model.name), el("p", { class: "faded" }, plan.scenarios.map(s => s.name).join("  ·  ")), verdict,
     card("Accuracy against cost", el("div", { class: "split" }, el("div", { id: "chart" }), controls)),
     checks.length ? card("Budgets on the chosen shape", table(["budget", "scenario", "chosen", "chance that it holds", "source"], checks, [1])) : "",
-    card("Parent, chosen, knee", el("div", { id: "marked" })), finalists(), el("div", { id: "ops" }), card("Front", el("div", { id: "front" })),
+    card("Parent, chosen, knee", el("div", { id: "marked" })), tries(plan), layers(plan), finalists(), el("div", { id: "ops" }), card("Front", el("div", { id: "front" })),
     card("Search space: " + grouped(plan.space.size) + " shapes", table(["axis", "parent", "multiple of", "values", "count"], plan.space.axes.map(a =>
       [a.name, String(a.parent), String(a.multiple), a.values.length > 9 ? a.values[0] + " … " + a.values[a.values.length - 1] : a.values.join(", "), String(a.values.length)]), [3]),
       plan.space.rules.map(rule => el("p", { class: "faded" }, rule))),
     card("Recipe", el("p", {}, el("code", {}, r.command)), el("p", { class: "faded" }, `archplan ${r.version}, seed ${r.seed}, ${plan.search.elapsed_s.toFixed(2)} s. Model: ${r.model.source}.`),
-      r.profiles.map(p => el("div", {}, el("p", {}, el("b", {}, p.name), " – " + p.device + ", sha256 ", el("code", {}, p.sha256)), el("ul", {}, p.provenance.map(line => el("li", { class: "faded" }, line)))))));
+      r.profiles.map(p => el("div", {}, el("p", {}, el("b", {}, p.name), " – " + p.device + ", sha256 ", el("code", {}, p.sha256)), el("ul", {}, p.provenance.map(line => el("li", { class: "faded" }, line))))))].flat());
   draw();
 }
 function draw() {
@@ -174,6 +175,7 @@ function draw() {
   document.getElementById("marked").replaceChildren(...plan.scenarios.map((s, i) => {
     const rows = [["shape", p => shape(p.shape)], ["parameters", p => count(p.params), () => "exact"],
       ...keys.map(k => [METRICS[k][0], p => interval(p.metrics[i][k]), p => p.metrics[i][k].source]),
+      ["loss increase, nats a token", p => nats(p.candidate.quality.loss_increase_nats), p => p.candidate.quality.loss_increase_nats.source],
       ["accuracy kept %", p => interval(p.accuracy), p => p.accuracy.source], ["meets every budget", p => p.feasible ? "yes" : "no"]];
     const last = marks[marks.length - 1].point;
     return el("div", {}, el("p", { class: "faded" }, s.name), table(["", ...marks.map(m => m.name), "source"],
