@@ -7,7 +7,7 @@ use archplan::hardware::latency::prediction::{Machine, predict};
 use archplan::hardware::latency::roofline::Roofline;
 use archplan::hardware::profile::HardwareProfile;
 use archplan::hardware::profile::engine::EngineParameters;
-use archplan::model::architecture::{LayerShape, Layers};
+use archplan::model::architecture::{ArchitectureError, LayerShape, Layers};
 use archplan::model::cards;
 use archplan::model::spec::ModelSpec;
 use archplan::model::workload::{Deployment, Load, Workload};
@@ -351,6 +351,17 @@ fn senseless_requests_are_refused() {
     let mut menu = good.clone();
     menu.loss0_sd = -1.0;
     assert!(matches!(error(menu), LayerwiseError::Spread { layer: None, .. }));
+    let mut menu = good.clone();
+    menu.layers[2][0].shape.kv_heads = 3;
+    assert!(matches!(
+        error(menu),
+        LayerwiseError::Shape {
+            layer: 2,
+            choice: 0,
+            error: ArchitectureError::UnequalGroups { layer: 2, .. },
+            ..
+        }
+    ));
     let mut menu = good.clone();
     menu.layers[2][0].shape.ffn += 1;
     assert!(matches!(error(menu), LayerwiseError::Shape { layer: 2, choice: 0, .. }));

@@ -59,7 +59,7 @@ pub enum LayerwiseError {
         layer: usize,
         /// Position among its choices.
         choice: usize,
-        /// What is wrong; its layer is that of the choice alone.
+        /// What is wrong.
         error: ArchitectureError,
     },
     /// A run that leaves the layers.

@@ -1,6 +1,6 @@
 //! What may become of each layer, and what that was measured to lose.
 
-use crate::model::architecture::{Architecture, LayerShape, Layers};
+use crate::model::architecture::{Architecture, ArchitectureError, LayerShape, Layers};
 use crate::model::spec::ModelSpec;
 use crate::plan::layerwise::error::LayerwiseError;
 
@@ -105,7 +105,7 @@ impl Menu {
         for (layer, choices) in self.layers.iter().enumerate() {
             for (choice, shape) in choices.iter().enumerate().filter_map(|(i, c)| Some((i, c.kept()?))) {
                 let checked = self.one_layer(shape).check(parent);
-                checked.map_err(|error| LayerwiseError::Shape { menu, layer, choice, error })?;
+                checked.map_err(|error| shape_error(menu, layer, choice, error))?;
             }
         }
         Ok(())
@@ -126,4 +126,19 @@ impl Menu {
         }
         Ok(())
     }
+}
+
+/// The error of a decoder of that layer alone, whose layer is the parent's.
+fn shape_error(menu: usize, layer: usize, choice: usize, error: ArchitectureError) -> LayerwiseError {
+    let at = layer as u64;
+    let error = match error {
+        ArchitectureError::HalfAnAttention { q_heads, kv_heads, .. } => {
+            ArchitectureError::HalfAnAttention { layer: at, q_heads, kv_heads }
+        }
+        ArchitectureError::UnequalGroups { q_heads, kv_heads, .. } => {
+            ArchitectureError::UnequalGroups { layer: at, q_heads, kv_heads }
+        }
+        other => other,
+    };
+    LayerwiseError::Shape { menu, layer, choice, error }
 }

@@ -1,9 +1,9 @@
 //! One choice for each layer of the parent, exact: a request and what each choice was measured to lose -> the choices that
 //! lose least within every budget.
 //!
-//! Each choice is priced as a decoder of that one layer ([`pricing`]); every figure of a scenario is the largest of a few
-//! sums over layers ([`forms`]), so that budgets are limits on sums ([`limits`]) and the exact solver
-//! ([`crate::search::solver::assignment`]) finds the best ([`problem`], [`solving`]). The answer is predicted again in
+//! Each choice is priced as a decoder of that one layer (`pricing`); every figure of a scenario is the largest of a few
+//! sums over layers (`forms`), so that budgets are limits on sums (`limits`) and the exact solver
+//! ([`crate::search::solver::assignment`]) finds the best (`problem`, `solving`). The answer is predicted again in
 //! full; a disagreement is an internal error.
 //!
 //! Deliberately absent: where the losses come from (see [`crate::quality`]), interaction between layers, budgets with a
