@@ -153,8 +153,11 @@ fn menus() -> Vec<Menu> {
     vec![menu(1024, 0.0), menu(768, 0.2)]
 }
 
-/// Every way to cover the layers: `(layer, choice, is run)` and the shapes that stay.
-fn coverings(menu: &Menu) -> Vec<(Vec<(usize, usize, bool)>, Vec<LayerShape>)> {
+/// `(layer, choice, is run)` of each pick.
+type Picks = Vec<(usize, usize, bool)>;
+
+/// Every way to cover the layers, and the shapes that stay.
+fn coverings(menu: &Menu) -> Vec<(Picks, Vec<LayerShape>)> {
     let mut done = Vec::new();
     let mut open = vec![(0, Vec::new(), Vec::new())];
     while let Some((layer, picks, shapes)) = open.pop() {
@@ -180,7 +183,7 @@ fn coverings(menu: &Menu) -> Vec<(Vec<(usize, usize, bool)>, Vec<LayerShape>)> {
 /// One covering predicted in full.
 struct Tried {
     menu: usize,
-    picks: Vec<(usize, usize, bool)>,
+    picks: Picks,
     /// By scenario and metric, in the metric's unit.
     figures: Vec<[f64; Metric::ALL.len()]>,
     /// Within the devices' memory.
