@@ -19,7 +19,9 @@ use archplan::units;
 
 use crate::cli::search_scores::{ScoreArgs, Scored};
 use crate::cli::search_target::{Device, TargetArgs};
-use crate::cli::{Failure, Global, costs, output, profiles, search_layers, search_print, search_target};
+use crate::cli::{
+    Failure, Global, costs, output, profiles, search_layers, search_print, search_scores, search_target,
+};
 
 /// Arguments of `archplan search`.
 #[derive(clap::Args, Debug)]
@@ -262,7 +264,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         return if global.json { search_print::space_json(&request, &shapes) } else { Ok(()) };
     }
     if let Some(dir) = &args.out {
-        bundle::check_target(dir, args.force).map_err(Failure::bad_input)?;
+        bundle::check_target(dir, args.force || search_scores::is_ours(dir)).map_err(Failure::bad_input)?;
     }
     let judge = match &scored {
         Some(scored) => {
@@ -290,7 +292,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
         }
     }
     let written = match &args.out {
-        Some(dir) => bundle::write(&plan, &spec, dir, args.force).map_err(Failure::failed)?,
+        Some(dir) => bundle::write(&plan, &spec, dir, args.force || search_scores::is_ours(dir))
+            .map_err(Failure::failed)?,
         None => Vec::new(),
     };
     search_print::after(&plan, &written, global)?;

@@ -21,6 +21,14 @@ use crate::cli::search_layers::LoadableArg;
 use crate::cli::study::{self, StudyFile};
 use crate::cli::{Failure, output, score_files, tries};
 
+/// The study in the folder of a result.
+const STUDY: &str = "study.jsonl";
+
+/// Whether a folder is that of a search that tries shapes, finished or not.
+pub fn is_ours(dir: &Path) -> bool {
+    dir.join(STUDY).is_file()
+}
+
 /// How many shapes a new study begins with.
 const BEGINNING: Sizes = Sizes { best: 200, sample: 400 };
 
@@ -88,7 +96,7 @@ impl ScoreArgs {
         }
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::bad_input(format!("{}: {error}", path.display())))?;
-        let in_out = out.map(|dir| dir.join("study.jsonl"));
+        let in_out = out.map(|dir| dir.join(STUDY));
         let study = self.study.clone().or(in_out.filter(|_| self.tries.is_some()));
         if study.is_none() && self.tries.is_some() {
             return Err(Failure::bad_input(

@@ -255,10 +255,11 @@ impl Estimator {
             return Predicted { mean: 0.0, deviation: 0.0 };
         }
         let open = self.open(site);
-        Predicted { mean: self.mean(site), deviation: (open * open + site.variance).sqrt() }
+        Predicted { mean: self.mean(site), deviation: (open * open + site.own() + site.variance).sqrt() }
     }
 
-    /// Standard deviation that trying the shape would settle: without the errors of its scores, which near shapes share.
+    /// Standard deviation that trying near shapes would settle: without what is the shape's own, and without the errors of its
+    /// scores, which near shapes share.
     pub fn open(&self, site: &Site) -> f64 {
         let n = self.tried.len();
         let towards: Vec<f64> = self.tried.iter().map(|t| self.scales.covariance(site, &t.site)).collect();
@@ -269,7 +270,7 @@ impl Estimator {
             })
             .sum();
         let left = (self.scales.covariance(site, site) - known).max(0.0);
-        (left + site.own()).sqrt()
+        left.sqrt()
     }
 }
 
