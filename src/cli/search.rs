@@ -8,7 +8,7 @@ use archplan::model::read;
 use archplan::model::spec::ModelSpec;
 use archplan::model::workload::Workload;
 use archplan::plan::budget::Budget;
-use archplan::plan::record::{Metric, Outcome};
+use archplan::plan::record::{Metric, Outcome, Plan};
 use archplan::plan::request::{self, Request, Target};
 use archplan::plan::run;
 use archplan::quality::prior::{QualityPrior, Recovery};
@@ -226,6 +226,39 @@ impl Question<'_> {
     }
 }
 
+impl Question<'_> {
+    /// The plan, after what is to be tried has been.
+    fn answer(&self, scored: Option<&Scored>, request: &Request<'_>) -> Result<Plan, Failure> {
+        let args = &self.args.scores;
+        let layered = |judge: &Judge| match args.per_layer {
+            true => search_layers::solve(&self.request(Some(judge)), args.loadable.into()),
+            false => Ok(None),
+        };
+        let judge = match scored {
+            Some(scored) => {
+                scored.fill(request)?;
+                let refill = |judge: &Judge| scored.fill(&self.request(Some(judge)));
+                let besides = |judge: &Judge| {
+                    layered(judge)?.map(|found| search_layers::candidate(&found, judge)).transpose()
+                };
+                scored.tried(args, Path::new(&self.args.model), &refill, &besides)?;
+                Some(scored.judge()?)
+            }
+            None => None,
+        };
+        let mut plan = run::search(&self.request(judge.as_ref())).map_err(|e| match e.is_internal() {
+            true => Failure::failed(e),
+            false => Failure::bad_input(e),
+        })?;
+        if let Some(judge) = &judge
+            && let Some(found) = layered(judge)?
+        {
+            search_layers::attach(&mut plan, found, judge, args.loadable.into())?;
+        }
+        Ok(plan)
+    }
+}
+
 /// Runs `archplan search`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let budgets = args.budget.read()?;
@@ -266,31 +299,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     if let Some(dir) = &args.out {
         bundle::check_target(dir, args.force || search_scores::is_ours(dir)).map_err(Failure::bad_input)?;
     }
-    let judge = match &scored {
-        Some(scored) => {
-            scored.fill(&request)?;
-            let refill = |judge: &Judge| scored.fill(&question.request(Some(judge)));
-            let besides = |judge: &Judge| match args.scores.per_layer {
-                true => search_layers::solve(&question.request(Some(judge)), args.scores.loadable.into())?
-                    .map(|found| search_layers::candidate(&found, judge))
-                    .transpose(),
-                false => Ok(None),
-            };
-            scored.tried(&args.scores, Path::new(&args.model), &refill, &besides)?;
-            Some(scored.judge()?)
-        }
-        None => None,
-    };
-    let mut plan = run::search(&question.request(judge.as_ref())).map_err(|e| match e.is_internal() {
-        true => Failure::failed(e),
-        false => Failure::bad_input(e),
-    })?;
-    if let Some(judge) = judge.as_ref().filter(|_| args.scores.per_layer) {
-        let loadable = args.scores.loadable.into();
-        if let Some(found) = search_layers::solve(&question.request(Some(judge)), loadable)? {
-            search_layers::attach(&mut plan, found, judge, loadable)?;
-        }
-    }
+    let plan = question.answer(scored.as_ref(), &request)?;
     let written = match &args.out {
         Some(dir) => bundle::write(&plan, &spec, dir, args.force || search_scores::is_ours(dir))
             .map_err(Failure::failed)?,

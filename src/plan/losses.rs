@@ -20,7 +20,7 @@ pub enum Losses {
         layers: Vec<f64>,
     },
     /// Measured on the parent.
-    Scores(Grid),
+    Scores(Box<Grid>),
 }
 
 impl Losses {
@@ -31,7 +31,7 @@ impl Losses {
     pub fn build(space: &SearchSpace, request: &Request<'_>) -> Result<Self, PlanError> {
         let (hidden, heads, ffn, layers) = (space.hidden(), space.heads(), space.ffn(), space.layers());
         if let Some(judge) = request.scores {
-            return Ok(Self::Scores(judge.grid(hidden, heads, ffn, layers)?));
+            return Ok(Self::Scores(Box::new(judge.grid(hidden, heads, ffn, layers)?)));
         }
         let values = AxisValues {
             hidden: hidden.to_vec(),
