@@ -28,10 +28,15 @@ impl Place {
     }
 
     fn new() -> Self {
+        Self::of("fixture.toml")
+    }
+
+    fn of(example: &str) -> Self {
         let place = Self { scratch: tempfile::tempdir().unwrap() };
         let data = format!("{}/tests/data", env!("CARGO_MANIFEST_DIR"));
-        let text =
-            fs::read_to_string("docs/examples/fixture.toml").unwrap().replace("../../tests/data", &data);
+        let text = fs::read_to_string(format!("docs/examples/{example}"))
+            .unwrap()
+            .replace("../../tests/data", &data);
         fs::write(place.path("fixture.toml"), text).unwrap();
         place
     }
@@ -191,6 +196,31 @@ fn a_stage_that_fails_gives_its_exit_code_and_the_run_goes_on_from_there() {
     assert_eq!((&printed["failed"]["stage"], &printed["failed"]["exit_code"]), (&"search".into(), &3.into()));
     place.edit("speedup = \"9x\"", "speedup = \"1.1x\"");
     assert_eq!(place.done(&[]), STAGES[1..]);
+}
+
+#[test]
+fn shapes_are_scored_and_tried_and_another_budget_keeps_the_tries() {
+    let place = Place::of("fixture-scores.toml");
+    place.edit("work_dir = \"fixture-scores.run\"", "work_dir = \"fixture.run\"");
+    assert_eq!(place.done(&[]), ["calibrate", "score", "search", "prune", "evaluate", "verify", "report"]);
+    let tried = || {
+        let study = fs::read_to_string(place.path("fixture.run/study.jsonl")).unwrap();
+        study.lines().filter(|line| line.starts_with("{\"told\"")).count()
+    };
+    assert_eq!(tried(), 3);
+    // The plan's chosen shape is the best of those measured, and the child has it.
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(place.path(name)).unwrap()).unwrap()
+    };
+    let plan = read("fixture.run/search/plan.json");
+    assert_eq!(plan["chosen"]["quality"]["loss_increase_nats"]["source"], "measured");
+    let child = read("fixture.run/child/config.json");
+    assert_eq!(child["num_hidden_layers"], plan["chosen"]["shape"]["layers"]);
+    assert_eq!(child["hidden_size"], plan["chosen"]["shape"]["hidden"]);
+    place.edit("speedup = \"1.1x\"", "speedup = \"1.09x\"");
+    let again = place.done(&[]);
+    assert!(again.starts_with(&["search".to_string()]), "{again:?}");
+    assert_eq!(tried(), 3, "tries that keep the new budget count for it");
 }
 
 #[test]

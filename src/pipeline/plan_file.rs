@@ -93,6 +93,16 @@ pub struct ScoreSection {
     pub seq_len: Option<u64>,
     /// Samples of the text of the repair; default: as many as the calibration.
     pub repair_samples: Option<u64>,
+    /// Shares of the FFN that stay, such as `75%,50%`.
+    pub ffn_keep: Option<Typed>,
+    /// Shares of the KV groups that stay.
+    pub kv_keep: Option<Typed>,
+    /// Shares of each group's query heads that stay.
+    pub heads_keep: Option<Typed>,
+    /// Shares of the hidden size that stay.
+    pub hidden_keep: Option<Typed>,
+    /// Runs of 1 to so many layers are dropped.
+    pub runs: Option<u64>,
 }
 
 /// `[[profile]]`: one device group.

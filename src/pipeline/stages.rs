@@ -86,6 +86,15 @@ impl Layout<'_> {
         words.place("--data", data.clone()).place("--repair-data", repair.clone());
         words.option("--samples", section.samples).option("--seq-len", section.seq_len);
         words.option("--repair-samples", section.repair_samples);
+        for (option, typed) in [
+            ("--ffn-keep", &section.ffn_keep),
+            ("--kv-keep", &section.kv_keep),
+            ("--heads-keep", &section.heads_keep),
+            ("--hidden-keep", &section.hidden_keep),
+        ] {
+            words.option(option, typed.as_ref().map(Typed::get_ref));
+        }
+        words.option("--runs", section.runs);
         self.surgery(&mut words);
         words.threads(self.plan).place("--out", out.clone());
         let unfinished = calibrate::partial_path(&out.path);
@@ -150,18 +159,23 @@ impl Layout<'_> {
             words: words.0,
             action: Action::Command(None),
             inputs,
-            outputs: [PLAN, TARGET].map(|name| Artefact::File(self.made(name))).into(),
+            outputs: [PLAN, self.target()].map(|name| Artefact::File(self.made(name))).into(),
             written: vec![self.made(SEARCH).path],
             unfinished: None,
         };
         (stage, rehearsal)
     }
 
+    /// The file of the chosen shape: scores say which layers go, too.
+    fn target(&self) -> &'static str {
+        if self.plan.score.is_some() { SCORED_TARGET } else { TARGET }
+    }
+
     fn prune(&self) -> Stage {
         let (section, calibrate) = (&self.plan.prune, &self.plan.calibrate);
         let data = self.given(section.data.as_ref().unwrap_or(&calibrate.data));
         // The shape alone, not the folder of the search: another budget that leads to the same shape changes nothing here.
-        let (target, statistics, out) = (self.made(TARGET), self.made(STATISTICS), self.made(CHILD));
+        let (target, statistics, out) = (self.made(self.target()), self.made(STATISTICS), self.made(CHILD));
         let mut words = Words::new("prune");
         words.place("--model", self.parent()).place("--target", target.clone());
         words.place("--importance", statistics.clone()).place("--data", data.clone());
@@ -255,6 +269,8 @@ pub const SEARCH: &str = "search";
 pub const PLAN: &str = "search/plan.json";
 /// The shape it chose.
 pub const TARGET: &str = "search/target/config.json";
+/// The same by scores, with the parent's layers behind it.
+pub const SCORED_TARGET: &str = "search/target.json";
 /// The child.
 pub const CHILD: &str = "child";
 /// Its loss beside its parent's.
