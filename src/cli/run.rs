@@ -178,18 +178,6 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_command_that_scores_parses() {
-        let path = Path::new("docs/examples/fixture.toml");
-        let text = std::fs::read_to_string(path).unwrap();
-        let more = "[score]\ndata = \"a.jsonl\"\nsamples = 4\nseq_len = 64\nrepair_samples = 8\n";
-        let plan = PlanFile::parse(&format!("{text}{more}"), path).unwrap();
-        let stages = Stages::new(&plan, path, Path::new("work"), &[]);
-        let stage = stages.all.iter().find(|stage| stage.name == StageName::Score).unwrap();
-        let line = std::iter::once("archplan".into()).chain(arguments(&stage.words));
-        Arguments::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
-    }
-
-    #[test]
     fn the_commands_of_every_example_parse() {
         let mut parsed = 0;
         for entry in std::fs::read_dir("docs/examples").unwrap() {
@@ -203,6 +191,6 @@ mod tests {
                 parsed += 1;
             }
         }
-        assert!(parsed >= 14);
+        assert!(parsed >= 22);
     }
 }

@@ -17,10 +17,9 @@ Anything else in it is left out. Whatever is measured must be measured alike for
 parent's on the same text, after the same training, if any. Lines are taken all or none.
 
 Examples:
-  archplan tell found.jsonl --study run1/study.jsonl
   archplan ask --study run1/study.jsonl --count 4 > asked.jsonl
   archplan try asked.jsonl --model ./parent --importance stats.safetensors --data heldout.jsonl > found.jsonl
-  archplan tell --study run1/study.jsonl < found.jsonl"
+  archplan tell found.jsonl --study run1/study.jsonl"
 )]
 pub struct Args {
     /// Results, one JSON object a line; `-`: standard input
