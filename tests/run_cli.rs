@@ -22,7 +22,7 @@ impl Place {
     fn wait(&self) {
         let start = Instant::now();
         while !self.output(&["-q", "--until", "calibrate"]).status.success() {
-            assert!(start.elapsed() < Duration::from_secs(300), "the stage never ended");
+            assert!(start.elapsed() < Duration::from_secs(120), "the stage never ended");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

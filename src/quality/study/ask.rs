@@ -34,7 +34,7 @@ pub fn estimator(study: &Study) -> Estimator {
 }
 
 /// Chooses up to `count` candidates that meet the budgets and were neither told nor asked for, by expected improvement (Jones,
-/// Schonlau and Welch 1998). Those asked for already, and those of this batch, count as if they had lost what is predicted.
+/// Schonlau and Welch 1998). Those asked for already, and those of this batch, count as if they had lost what is predicted; what they settle comes last.
 pub fn next(study: &Study, count: usize) -> Vec<Choice<'_>> {
     let first = estimator(study);
     let mut best = study.best().map(|(_, nats)| nats);
@@ -56,11 +56,16 @@ pub fn next(study: &Study, count: usize) -> Vec<Choice<'_>> {
         let rated = open.iter().map(|candidate| {
             let site = Site::from(*candidate);
             let (mean, deviation) = (estimator.mean(&site), estimator.open(&site));
-            (improvement(Predicted { mean, deviation }, best), mean)
+            // What is under way tells it but for what is its own: almost the same shape once more.
+            let settled = deviation < site.own_deviation() && first.open(&site) >= site.own_deviation();
+            (settled, improvement(Predicted { mean, deviation }, best), mean)
         });
         // The largest improvement; where none is expected of any, the least loss.
-        let top = rated.enumerate().min_by(|(_, a), (_, b)| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));
-        let Some((at, (expected_improvement, _))) = top else { break };
+        let order = |a: &(bool, f64, f64), b: &(bool, f64, f64)| {
+            a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.total_cmp(&b.2))
+        };
+        let top = rated.enumerate().min_by(|(_, a), (_, b)| order(a, b));
+        let Some((at, (_, expected_improvement, _))) = top else { break };
         let candidate = open.swap_remove(at);
         chosen.push(Choice {
             candidate,

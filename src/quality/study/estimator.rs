@@ -71,6 +71,11 @@ impl Site {
         (OWN * (self.scale() + FLOOR)).powi(2)
     }
 
+    /// Standard deviation that no neighbour can tell.
+    pub fn own_deviation(&self) -> f64 {
+        self.own().sqrt()
+    }
+
     fn is_parent(&self) -> bool {
         self.nats == [0.0; 4]
     }

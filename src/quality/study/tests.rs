@@ -43,15 +43,10 @@ fn begun() -> String {
 #[test]
 fn a_batch_is_not_one_shape_many_times() {
     let study = Study::read(&begun()).unwrap();
-    let chosen = ask::next(&study, 3);
+    let chosen = ask::next(&study, 4);
     let hidden: Vec<u64> = chosen.iter().map(|c| c.candidate.child.architecture.hidden).collect();
     assert_eq!(hidden[0], 64, "the least loss first");
-    // Another hidden size is tried although it is predicted to lose more, and widths that are almost the same are not.
-    assert!(hidden.iter().any(|hidden| *hidden != 64), "{hidden:?}");
-    let of_64 = chosen.iter().map(|c| &c.candidate.child.architecture).filter(|a| a.hidden == 64);
-    let mut widths: Vec<u64> = of_64.filter_map(|a| a.uniform_shape()).map(|shape| shape.ffn).collect();
-    widths.sort_unstable();
-    assert!(widths.windows(2).all(|pair| pair[1] - pair[0] >= 3), "{widths:?}");
+    assert!(hidden.iter().filter(|hidden| **hidden == 64).count() <= 2, "{hidden:?}");
     let spread: Vec<u64> =
         ask::spread(&study, 6).iter().map(|c| c.candidate.child.architecture.hidden).collect();
     let mut distinct = spread.clone();
