@@ -22,6 +22,7 @@ mod evaluate_serving;
 #[cfg(test)]
 mod examples;
 mod fit_progress;
+mod mask;
 mod models;
 mod output;
 mod plot;
@@ -130,6 +131,8 @@ enum Command {
     Calibrate(Box<calibrate::Args>),
     /// Measure what each change of one block costs, for searches that know the checkpoint
     Score(Box<score::Args>),
+    /// Search for the FFN neurons and KV groups to keep by forward passes of masked parents alone
+    Mask(Box<mask::Args>),
     /// Hand out the shapes of a study to try next
     Ask(ask::Args),
     /// Say what tried shapes of a study lost
@@ -193,6 +196,7 @@ pub fn main() -> ExitCode {
         Command::Search(args) => search::run(args, &arguments.global),
         Command::Prune(args) => prune::run(args, &arguments.global),
         Command::Ablate(args) => ablate::run(args, &arguments.global),
+        Command::Mask(args) => mask::run(args, &arguments.global),
         Command::Ask(args) => ask::run(args, &arguments.global),
         Command::Tell(args) => tell::run(args, &arguments.global),
         Command::Study(args) => study_show::run(args, &arguments.global),

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::progress::Steps;
 use crate::cli::surgery_options::{self, DataArgs, SurgeryArgs, repair_text};
-use crate::cli::{Failure, Global, output, prune_target};
+use crate::cli::{Failure, Global, mask, output, prune_target};
 
 /// Arguments of `archplan prune`.
 #[derive(clap::Args, Debug)]
@@ -49,6 +49,9 @@ pub struct Args {
     /// Statistics of the model, from `archplan calibrate`
     #[arg(long, value_name = "FILE")]
     importance: Option<PathBuf>,
+    /// What `archplan mask` found, its folder or mask.json: it decides which FFN neurons and KV groups stay
+    #[arg(long, value_name = "DIR|FILE", requires = "importance")]
+    mask: Option<PathBuf>,
     /// Directory to write; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -77,8 +80,17 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let importance = args.importance.as_deref().map(|path| statistics(path, &parent)).transpose()?;
     let sums = importance.as_ref().map(|(importance, _)| &importance.sums);
     let options = surgery_options::with_parents(args.surgery.options(), &target, parent.spec())?;
-    let planned =
-        planning::plan(&parent, &target.architecture, &options, sums).map_err(Failure::bad_input)?;
+    let mask = args.mask.as_deref().map(mask::finished).transpose()?;
+    let planned = match (&mask, sums) {
+        (Some((mask, path, _)), Some(sums)) => {
+            let mut scores =
+                planning::scores(&parent, sums, options.criterion).map_err(Failure::bad_input)?;
+            mask.rank(&parent.fingerprint(), path, &mut scores).map_err(Failure::bad_input)?;
+            planning::plan_by(&parent, &target.architecture, &options, sums, &scores)
+        }
+        _ => planning::plan(&parent, &target.architecture, &options, sums),
+    };
+    let planned = planned.map_err(Failure::bad_input)?;
     warn_of_loading(&planned.child);
     if !global.json {
         print_plan(&parent, &planned);
@@ -104,6 +116,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let provenance = Provenance {
         command: output::command_line(),
         importance_sha256: importance.as_ref().map(|(_, hash)| hash.clone()),
+        mask_sha256: mask.as_ref().map(|(.., hash)| hash.clone()),
         data: text.as_ref().map(|(path, samples)| DataRecord {
             path: path.display().to_string(),
             sha256: samples.data_hash.clone(),

@@ -35,6 +35,17 @@ pub enum CriterionArg {
     Magnitude,
 }
 
+impl From<CriterionArg> for Criterion {
+    fn from(typed: CriterionArg) -> Self {
+        match typed {
+            CriterionArg::Minitron => Criterion::Minitron,
+            CriterionArg::Fasp => Criterion::Fasp,
+            CriterionArg::Flap => Criterion::Flap,
+            CriterionArg::Magnitude => Criterion::Magnitude,
+        }
+    }
+}
+
 /// The steps that can be switched.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Surgery")]
@@ -69,12 +80,7 @@ impl SurgeryArgs {
             norm: self.norm,
             absorb: self.absorb_post_norm,
             repair: self.repair,
-            criterion: match self.criterion {
-                CriterionArg::Minitron => Criterion::Minitron,
-                CriterionArg::Fasp => Criterion::Fasp,
-                CriterionArg::Flap => Criterion::Flap,
-                CriterionArg::Magnitude => Criterion::Magnitude,
-            },
+            criterion: self.criterion.into(),
         }
     }
 }

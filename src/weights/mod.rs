@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod importance;
+pub mod masks;
 pub mod network;
 pub mod scoring;
 pub mod surgery;

@@ -5,3 +5,4 @@
 pub mod annealing;
 pub mod assignment;
 pub mod enumeration;
+pub mod masks;

@@ -15,4 +15,4 @@ pub mod source;
 pub mod text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -92,7 +92,7 @@ fn load(spec: &ModelSpec, settings: &Settings) -> (Ends, Vec<Layer>) {
 }
 
 /// A tiny model in memory, of one of the test's configurations.
-pub(super) fn model(which: usize) -> Resident {
+pub(crate) fn model(which: usize) -> Resident {
     let spec = spec(&configs()[which]);
     let settings = Settings::of(&spec).unwrap();
     let (ends, layers) = load(&spec, &settings);

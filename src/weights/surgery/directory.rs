@@ -31,6 +31,8 @@ pub struct Provenance {
     pub command: String,
     /// SHA-256 of the statistics' file.
     pub importance_sha256: Option<String>,
+    /// SHA-256 of the mask's file.
+    pub mask_sha256: Option<String>,
     /// Text of the repair.
     pub data: Option<DataRecord>,
 }
@@ -86,6 +88,7 @@ pub fn write(
         absorbed_post_norms: planned.absorbed,
         post_norms: planned.sites.clone(),
         importance_sha256: provenance.importance_sha256,
+        mask_sha256: provenance.mask_sha256,
         repair_data: provenance.data.filter(|_| !repair.is_empty()),
         repair,
         kept: planned.cut.clone(),

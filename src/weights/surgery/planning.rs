@@ -47,14 +47,34 @@ pub fn plan(
     options: &Options,
     sums: Option<&Sums>,
 ) -> Result<Planned, SurgeryError> {
+    match sums {
+        Some(sums) => plan_by(parent, target, options, sums, &scores(parent, sums, options.criterion)?),
+        None => finish(parent, without_statistics(parent.spec(), target, options)?, options, None),
+    }
+}
+
+/// The same with scores of the caller's, such as those of a mask.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_by(
+    parent: &Checkpoint,
+    target: &Architecture,
+    options: &Options,
+    sums: &Sums,
+    scores: &Scores,
+) -> Result<Planned, SurgeryError> {
+    let cut = choice::choose(parent.spec(), target, scores, &options.depth, options.clap)?;
+    finish(parent, cut, options, Some(sums))
+}
+
+fn finish(
+    parent: &Checkpoint,
+    cut: Cut,
+    options: &Options,
+    sums: Option<&Sums>,
+) -> Result<Planned, SurgeryError> {
     let spec = parent.spec();
-    let cut = match sums {
-        Some(sums) => {
-            let scores = scores(parent, sums, options.criterion)?;
-            choice::choose(spec, target, &scores, &options.depth, options.clap)?
-        }
-        None => without_statistics(spec, target, options)?,
-    };
     cut.check(spec)?;
     let narrower = cut.hidden.len() < spec.architecture.hidden as usize;
     if narrower && options.norm == NormInit::Energy && sums.is_none() {

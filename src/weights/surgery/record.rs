@@ -34,6 +34,9 @@ pub struct Record {
     pub post_norms: Vec<Site>,
     /// Statistics used, by the SHA-256 of their file; none where none were.
     pub importance_sha256: Option<String>,
+    /// Mask that ranked neurons and KV groups, by the SHA-256 of its file; none where the criterion did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_sha256: Option<String>,
     /// Text repaired on; none where nothing was.
     pub repair_data: Option<DataRecord>,
     /// The repair, layer by layer.
