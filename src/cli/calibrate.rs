@@ -15,6 +15,7 @@ use archplan::weights::network::source::Streamed;
 use archplan::weights::network::text::{self, Request};
 
 use crate::cli::calibrate_files::{self, Action};
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::{Failure, Global, arguments};
 
@@ -75,13 +76,15 @@ struct RunArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Runs `archplan calibrate`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     match (&args.action, &args.run) {
         (Some(action), None) => calibrate_files::run(action, global),
-        (None, Some(run)) => calibrate(run, global),
+        (None, Some(run)) => run.device.with(|| calibrate(run, global)),
         _ => Err(Failure::bad_input("options of a run do not go with a subcommand: leave one out")),
     }
 }
