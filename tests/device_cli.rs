@@ -12,7 +12,7 @@ const COMMANDS: [&str; 7] = [
     "ablate --model none --target none --importance none --heldout none",
     "score --model none --importance none --data none --out none/out",
     "try none --model none --importance none --data none",
-    "search --model none --profile none --speedup 1.1x",
+    "search --model none --profile none --batch 1 --prompt 8 --output 8 --speedup 1.1x",
 ];
 
 fn archplan(command: &str, device: &str) -> (i32, String) {

@@ -41,6 +41,9 @@ pub struct Args {
     action: Option<Action>,
     #[command(flatten)]
     run: Option<RunArgs>,
+    /// Not in [`RunArgs`]: clap takes a part with a part in it for absent.
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Arguments of a run.
@@ -76,15 +79,13 @@ struct RunArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 /// Runs `archplan calibrate`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     match (&args.action, &args.run) {
         (Some(action), None) => calibrate_files::run(action, global),
-        (None, Some(run)) => run.device.with(|| calibrate(run, global)),
+        (None, Some(run)) => args.device.with(|| calibrate(run, global)),
         _ => Err(Failure::bad_input("options of a run do not go with a subcommand: leave one out")),
     }
 }
