@@ -17,6 +17,7 @@ use archplan::weights::surgery::options::{DepthMethod, Options as SurgeryOptions
 use archplan::weights::surgery::trial;
 use serde_json::json;
 
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::surgery_options::{self, DataArgs, repair_text};
 use crate::cli::{Failure, Global, output, prune, prune_target};
@@ -48,6 +49,8 @@ pub struct Args {
     depth_method: DepthMethod,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Losses of one rung for one target, one per statistics.
@@ -59,6 +62,10 @@ struct Row {
 
 /// Runs `archplan ablate`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    args.device.with(|| ablate(args, global))
+}
+
+fn ablate(args: &Args, global: &Global) -> Result<(), Failure> {
     let parent = Checkpoint::open(&args.model).map_err(Failure::bad_input)?;
     let targets: Vec<Target> =
         args.target.iter().map(|typed| prune_target::read(typed, parent.spec())).collect::<Result<_, _>>()?;

@@ -15,6 +15,7 @@ use archplan::weights::network::source::Streamed;
 use archplan::weights::network::text::{self, Request};
 
 use crate::cli::calibrate_files::{self, Action};
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::{Failure, Global, arguments};
 
@@ -40,6 +41,9 @@ pub struct Args {
     action: Option<Action>,
     #[command(flatten)]
     run: Option<RunArgs>,
+    /// Not in [`RunArgs`]: clap takes a part with a part in it for absent.
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Arguments of a run.
@@ -81,7 +85,7 @@ struct RunArgs {
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     match (&args.action, &args.run) {
         (Some(action), None) => calibrate_files::run(action, global),
-        (None, Some(run)) => calibrate(run, global),
+        (None, Some(run)) => args.device.with(|| calibrate(run, global)),
         _ => Err(Failure::bad_input("options of a run do not go with a subcommand: leave one out")),
     }
 }

@@ -10,6 +10,7 @@ use archplan::weights::network::source::{LayerSource, Streamed};
 use archplan::weights::network::text::{self, Request, Samples};
 use serde_json::{Value, json};
 
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::{Failure, Global, arguments, output};
 
@@ -23,7 +24,7 @@ use crate::cli::{Failure, Global, arguments, output};
 --data is .jsonl (one object a line with `text`, `messages` of role and content, or `tokens`; a line is one
 sample, cut at --seq-len) or .txt (cut into consecutive samples of --seq-len tokens). Text needs the model's
 tokenizer.json; conversations are written as plain turns (ChatML where the tokenizer knows it), not by the chat
-template. Everything runs in f32 on the CPU, one layer's weights in memory at a time. Intervals are of 95 %,
+template. Everything runs in f32, one layer's weights in memory at a time. Intervals are of 95 %,
 over samples.")]
 pub struct Args {
     /// Checkpoint directory (config.json, safetensors)
@@ -47,10 +48,16 @@ pub struct Args {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Runs `archplan evaluate`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    args.device.with(|| measure(args, global))
+}
+
+fn measure(args: &Args, global: &Global) -> Result<(), Failure> {
     let open = |path: &PathBuf| Checkpoint::open(path).map_err(Failure::bad_input);
     let checkpoint = open(&args.model)?;
     let model = Streamed::new(&checkpoint).map_err(Failure::bad_input)?;

@@ -17,6 +17,7 @@ mod calibrate;
 mod calibrate_files;
 mod costs;
 mod deployment;
+mod device;
 mod evaluate;
 mod evaluate_serving;
 #[cfg(test)]

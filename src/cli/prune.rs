@@ -19,6 +19,7 @@ use archplan::weights::surgery::record::{DataRecord, Record, Refit};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::surgery_options::{self, DataArgs, SurgeryArgs, repair_text};
 use crate::cli::{Failure, Global, mask, output, prune_target};
@@ -59,6 +60,8 @@ pub struct Args {
     surgery: SurgeryArgs,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Largest weight file
     #[arg(long, value_name = "BYTES", help_heading = "Output")]
     shard_size: Option<String>,
@@ -69,6 +72,10 @@ pub struct Args {
 
 /// Runs `archplan prune`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    args.device.with(|| prune(args, global))
+}
+
+fn prune(args: &Args, global: &Global) -> Result<(), Failure> {
     if args.out.exists() && !args.dry_run {
         let out = args.out.display();
         return Err(Failure::bad_input(format!(

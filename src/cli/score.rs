@@ -15,6 +15,7 @@ use archplan::weights::scoring::whole;
 use archplan::weights::surgery::options::Options;
 
 use crate::cli::bench::BenchArgs;
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::score_files::{self, Action};
 use crate::cli::surgery_options::SurgeryArgs;
@@ -71,6 +72,8 @@ struct RunArgs {
     text: BenchArgs,
     #[command(flatten)]
     surgery: SurgeryArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Which changes are scored.
@@ -125,7 +128,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     match (&args.action, &args.run) {
         (Some(action), _) => score_files::run(action, global),
         (None, RunArgs { model: Some(model), importance: Some(importance), out: Some(out), .. }) => {
-            score(&args.run, model, importance, out, global)
+            args.run.device.with(|| score(&args.run, model, importance, out, global))
         }
         _ => Err(Failure::bad_input("--model, --importance and --out are needed")),
     }

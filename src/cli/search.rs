@@ -261,6 +261,10 @@ impl Question<'_> {
 
 /// Runs `archplan search`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    args.scores.device.with(|| search(args, global))
+}
+
+fn search(args: &Args, global: &Global) -> Result<(), Failure> {
     let budgets = args.budget.read()?;
     let recovery = match (&args.recovery_tokens, &args.scores.scores) {
         (Some(typed), _) => recovery(typed)?,

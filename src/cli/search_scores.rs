@@ -16,6 +16,7 @@ use archplan::weights::surgery::options::Options;
 use sha2::{Digest, Sha256};
 
 use crate::cli::bench::BenchArgs;
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::search_layers::LoadableArg;
 use crate::cli::study::{self, StudyFile};
@@ -70,6 +71,9 @@ pub struct ScoreArgs {
     /// Threads of the tries [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
+    /// Device of the tries.
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 /// Scores as read.

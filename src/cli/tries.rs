@@ -11,6 +11,7 @@ use archplan::weights::surgery::options::{DepthMethod, Options};
 use serde::Deserialize;
 
 use crate::cli::bench::BenchArgs;
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::surgery_options::SurgeryArgs;
 use crate::cli::{Failure, Global, output, tell};
@@ -43,6 +44,8 @@ pub struct Args {
     text: BenchArgs,
     #[command(flatten)]
     surgery: SurgeryArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// What is read of a line; the rest is for others.
@@ -55,6 +58,10 @@ struct Asked {
 
 /// Runs `archplan try`.
 pub fn run(args: &Args, _global: &Global) -> Result<(), Failure> {
+    args.device.with(|| try_all(args))
+}
+
+fn try_all(args: &Args) -> Result<(), Failure> {
     let asked: Vec<Asked> = tell::lines(&args.asked, "a line of `archplan ask`")?;
     let options = args.surgery.options();
     let loaded = args.text.load(&args.model, &args.importance, &options)?;

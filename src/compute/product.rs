@@ -1,11 +1,13 @@
 //! Products of whole matrices in f32: linear layers over many tokens, Gram matrices of activations.
 //!
 //! The `gemm` crate's kernels on blocks whose sizes do not depend on the number of threads, so that the results do not
-//! either.
+//! either. Large products go to the GPU where one was chosen ([`crate::compute::device`]), and come back here where it
+//! fails.
 
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use crate::compute::device::for_product;
 use crate::compute::linear::{Shape, linear};
 use crate::compute::storage::{SizeError, Stored, sized};
 
@@ -35,7 +37,7 @@ pub fn product(
     }
     if m < FEW || k == 0 {
         linear(x, Stored::F32(w), out, shape)?;
-    } else {
+    } else if !for_product(m, n, k).is_some_and(|device| device.product(x, w, out, shape)) {
         many_tokens(x, w, out, shape);
     }
     if let Some(bias) = bias {
@@ -79,6 +81,10 @@ fn many_tokens(x: &[f32], w: &[f32], out: &mut [f32], Shape { m, n, k }: Shape) 
 pub fn gram(x: &[f32], width: usize, out: &mut [f32]) -> Result<(), SizeError> {
     sized("x", x.len() % width.max(1), 0)?;
     sized("out", out.len(), width * width)?;
+    let tokens = x.len() / width.max(1);
+    if for_product(tokens, width, width).is_some_and(|device| device.gram(x, width, out)) {
+        return Ok(());
+    }
     let blocks = width.div_ceil(BLOCK);
     let target = Target(out.as_mut_ptr());
     let pairs: Vec<(usize, usize)> = (0..blocks).flat_map(|i| (0..=i).map(move |j| (i, j))).collect();
@@ -107,6 +113,11 @@ pub fn cross(x: &[f32], x_width: usize, y: &[f32], y_width: usize, out: &mut [f3
     sized("x", x.len(), tokens * x_width)?;
     sized("y", y.len(), tokens * y_width)?;
     sized("out", out.len(), x_width * y_width)?;
+    if for_product(tokens, x_width, y_width)
+        .is_some_and(|device| device.cross((x, x_width), (y, y_width), out))
+    {
+        return Ok(());
+    }
     let (rows, columns) = (x_width.div_ceil(BLOCK), y_width.div_ceil(BLOCK));
     let target = Target(out.as_mut_ptr());
     let pairs: Vec<(usize, usize)> = (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))).collect();
