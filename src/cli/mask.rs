@@ -46,10 +46,10 @@ Nothing is repaired while searching; `archplan prune` repairs what is kept. Inte
 was.
 
 Examples:
-  archplan mask --model ./parent --target run1 --importance stats.safetensors --data text.jsonl --ffn-unit 128 --out masks
+  archplan mask --model ./parent --target run1 --importance stats.safetensors --data text.jsonl --out masks
   archplan prune --model ./parent --target masks --mask masks --importance stats.safetensors --repair least-squares \\
       --out ./child
-  archplan mask --model ./parent --target run1 --importance stats.safetensors --data text.jsonl --scope layer \\
+  archplan mask --model ./parent --target run1 --importance stats.safetensors --data text.jsonl --ffn-unit 1 \\
       --baseline recent --rate 0.002 --steps 15000 --out as-published"
 )]
 pub struct Args {
@@ -94,11 +94,12 @@ struct UnitArgs {
     /// What competes for a place
     #[arg(long, value_enum, default_value_t = ScopeArg::Model)]
     scope: ScopeArg,
-    /// Neurons kept or dropped together, in the order of their importance: few units are learned with few passes
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    ffn_unit: u64,
-    /// Multiple of which the FFN widths are, where layers differ [default: 128, or a sixteenth of the FFN where that is less;
-    /// --ffn-unit where that is more]
+    /// Neurons kept or dropped together, in the order of their importance: few units are learned with few passes; 1 as
+    /// published [default: up to 128, and up to a sixteenth of the FFN]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    ffn_unit: Option<u64>,
+    /// Multiple of which the FFN widths are, where layers differ [default: as --ffn-unit has by itself, or --ffn-unit where
+    /// that is more]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     ffn_multiple: Option<u64>,
     /// What decides the order and where the search begins
@@ -156,14 +157,25 @@ impl WalkArgs {
 }
 
 impl UnitArgs {
-    fn layout(&self, parent: &Architecture, scores: &Scores) -> Result<Layout, MasksError> {
+    fn layout(
+        &self,
+        parent: &Architecture,
+        target: &Architecture,
+        scores: &Scores,
+    ) -> Result<Layout, MasksError> {
         let widest = parent.layer_shapes().map(|shape| shape.ffn).max().unwrap_or(0);
-        let usual = (widest / 16).clamp(1, 128).max(self.ffn_unit);
+        let whole: u64 = target.layer_shapes().map(|shape| shape.ffn).sum();
+        let divides = |unit: &u64| {
+            whole.is_multiple_of(*unit) && parent.layer_shapes().all(|shape| shape.ffn.is_multiple_of(*unit))
+        };
+        let usual = (1..=(widest / 16).clamp(1, 128)).rev().find(divides).unwrap_or(1);
+        let unit = self.ffn_unit.unwrap_or(usual);
+        let multiple = self.ffn_multiple.unwrap_or(usual.max(unit));
         let scope = match self.scope {
             ScopeArg::Model => Scope::Model,
             ScopeArg::Layer => Scope::Layer,
         };
-        Layout::new(parent, scores, self.ffn_unit, self.ffn_multiple.unwrap_or(usual), scope)
+        Layout::new(parent, scores, unit, multiple, scope)
     }
 }
 
@@ -181,7 +193,8 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
     let samples = text::read(&args.data, &args.model, request).map_err(Failure::bad_input)?;
     let criterion: Criterion = args.units.criterion.into();
     let scores = planning::scores(&parent, &importance.sums, criterion).map_err(Failure::bad_input)?;
-    let layout = args.units.layout(&spec.architecture, &scores).map_err(Failure::bad_input)?;
+    let layout =
+        args.units.layout(&spec.architecture, &target.architecture, &scores).map_err(Failure::bad_input)?;
     let pools = layout.pools(&spec.architecture, &target.architecture).map_err(Failure::bad_input)?;
     let walk = Walk::new(pools, &layout.scores(&scores), args.walk.options()).map_err(Failure::bad_input)?;
     let header = Header {

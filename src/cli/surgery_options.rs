@@ -31,6 +31,10 @@ pub enum CriterionArg {
     Fasp,
     /// Input variance x squared column norm (FLAP)
     Flap,
+    /// FFN neurons chosen with the weights that make up for the others, one after the other (needs calibrate --gram); heads as fasp
+    Compensated,
+    /// The same with mask and weights in turn: a reconstruction of SPAP, whose formulas are not public
+    Spap,
     /// Norms of the weights alone
     Magnitude,
 }
@@ -41,6 +45,8 @@ impl From<CriterionArg> for Criterion {
             CriterionArg::Minitron => Criterion::Minitron,
             CriterionArg::Fasp => Criterion::Fasp,
             CriterionArg::Flap => Criterion::Flap,
+            CriterionArg::Compensated => Criterion::Compensated,
+            CriterionArg::Spap => Criterion::Spap,
             CriterionArg::Magnitude => Criterion::Magnitude,
         }
     }

@@ -104,6 +104,7 @@ fn a_record_that_lies_is_found() {
         absorbed_post_norms: false,
         post_norms: vec![],
         importance_sha256: None,
+        mask_sha256: None,
         repair_data: None,
         repair: vec![],
         kept: Cut::identity(&spec),

@@ -260,7 +260,7 @@ fn remember(values: &mut Vec<f64>, value: f64, most: usize) {
 
 /// Shifts probabilities by a common amount, cut at 0 and 1, so that they add up to `total`: the nearest such point
 /// (by bisection, as published).
-fn project(keep: &mut [f64], total: f64) {
+pub fn project(keep: &mut [f64], total: f64) {
     let shifted = |by: f64| keep.iter().map(|x| (x + by).clamp(0.0, 1.0)).sum::<f64>();
     let most = keep.iter().fold(1.0f64, |most, x| most.max(1.0 + x.abs()));
     let (mut low, mut high) = (-most, most);

@@ -18,9 +18,21 @@ pub enum Criterion {
     Fasp,
     /// Fluctuation, `Var(x_j) |W_:j|^2`, standardised over the layer (FLAP, arXiv 2312.11983).
     Flap,
+    /// FASP's, and the neurons of every narrowed layer chosen together with the weights that make up for the others, one
+    /// after the other.
+    Compensated,
+    /// The same with mask and weights in turn: a reconstruction of SPAP (arXiv 2505.03373), whose formulas are not to be had.
+    Spap,
     /// Weights alone: the L2 norm of all weights that belong to the neuron (its row of gate and of up, its column of
     /// down) or to the head (its rows of Q, its columns of O).
     Magnitude,
+}
+
+impl Criterion {
+    /// Neurons are chosen anew with what makes up for the others, which needs Gram matrices.
+    pub fn is_compensated(self) -> bool {
+        matches!(self, Criterion::Compensated | Criterion::Spap)
+    }
 }
 
 impl fmt::Display for Criterion {
@@ -29,6 +41,8 @@ impl fmt::Display for Criterion {
             Criterion::Minitron => "minitron",
             Criterion::Fasp => "fasp",
             Criterion::Flap => "flap",
+            Criterion::Compensated => "compensated",
+            Criterion::Spap => "spap",
             Criterion::Magnitude => "magnitude",
         })
     }
@@ -39,7 +53,7 @@ pub fn neurons(criterion: Criterion, layer: &LayerSums, tokens: u64, ffn: &Ffn) 
     let inputs = &layer.ffn_hidden;
     match criterion {
         Criterion::Minitron => rankings::neurons(layer),
-        Criterion::Fasp => wanda_columns(&ffn.down, inputs),
+        Criterion::Fasp | Criterion::Compensated | Criterion::Spap => wanda_columns(&ffn.down, inputs),
         Criterion::Flap => standardised(&fluctuation(&ffn.down, inputs, tokens)),
         Criterion::Magnitude => {
             let mut squares = column_squares(&ffn.down);
@@ -66,7 +80,9 @@ pub fn heads(
     };
     match criterion {
         Criterion::Minitron => rankings::heads(layer, HeadScore::Output),
-        Criterion::Fasp => per_head(&wanda_columns(&attention.o, inputs)),
+        Criterion::Fasp | Criterion::Compensated | Criterion::Spap => {
+            per_head(&wanda_columns(&attention.o, inputs))
+        }
         Criterion::Flap => {
             let channels = standardised(&fluctuation(&attention.o, inputs, tokens));
             per_head(&channels).into_iter().map(|sum| sum / head_dim as f64).collect()

@@ -229,7 +229,7 @@ fn check(parent: &Architecture, target: &Architecture) -> Result<(), MasksError>
 }
 
 fn divides(what: &str, found: u64, of: u64, flag: &'static str) -> Result<(), MasksError> {
-    match of > 0 && found % of == 0 {
+    match of > 0 && found.is_multiple_of(of) {
         true => Ok(()),
         false => Err(MasksError::Multiple { what: what.into(), found, of, flag }),
     }

@@ -15,6 +15,7 @@ use crate::weights::scoring::Bench;
 use crate::weights::scoring::error::ScoringError;
 use crate::weights::scoring::reference::{Reference, lengths};
 use crate::weights::surgery::choice;
+use crate::weights::surgery::choice::compensated;
 use crate::weights::surgery::choice::heads;
 use crate::weights::surgery::choice::scores::Scores as Rankings;
 use crate::weights::surgery::cut::{Cut, GroupCut, LayerCut};
@@ -23,6 +24,7 @@ use crate::weights::surgery::operation::{Fit, Operation, freedom};
 use crate::weights::surgery::options::DepthMethod;
 use crate::weights::surgery::planning::{self, Planned};
 use crate::weights::surgery::repair::lockstep::{Lockstep, Sides};
+use crate::weights::surgery::repair::ridge::Freedom;
 
 /// What scoring took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +78,11 @@ pub fn score(
             cuts.iter().filter(|(_, cut, at)| start(cut, *at) == index).collect();
         let own = bench.source.layer(index)?;
         let at_a_time = (memory / (stream_bytes + bytes(&own)).max(1)).clamp(1, 64);
-        let neurons = neurons(repair.as_ref(), &own, &here, spec)?;
+        // Sums for the down projection alone are not enough where the up projection is refitted as well.
+        let neurons = match freedom(bench.options.repair) {
+            Some(Freedom::Alternating) => None,
+            _ => neurons(repair.as_ref(), &own, &here, spec)?,
+        };
         for group in here.chunks(at_a_time) {
             let mut variants = Vec::new();
             for (change, cut, at) in group {
@@ -236,6 +242,10 @@ fn cut(
     let spec = bench.parent.spec();
     let parents: Vec<LayerShape> = spec.architecture.layer_shapes().collect();
     let refused = |error| ScoringError::Choice { what: change.to_string(), error: Box::new(error) };
+    let refine = |cut: &mut Cut| {
+        compensated::refine(bench.parent, bench.sums, bench.options.criterion, cut)
+            .map_err(wrap(&change.to_string()))
+    };
     match change {
         Change::Hidden { .. } => Ok(None),
         Change::Layer { layer, shape } => {
@@ -253,6 +263,7 @@ fn cut(
                 of.groups = heads::choose(layer, shape, &[layer], &parents, rankings).map_err(refused)?;
             }
             of.ffn = top(&ranked.ffn, shape.ffn as usize);
+            refine(&mut cut)?;
             Ok(Some((change, cut, at)))
         }
         Change::Drop { first, count } => {
@@ -261,8 +272,9 @@ fn cut(
             let target =
                 Architecture { layers: Layers::PerLayer(shapes.collect()), ..spec.architecture.clone() };
             let method = DepthMethod::Layers((first..first + count).collect());
-            let cut =
+            let mut cut =
                 choice::choose(spec, &target, rankings, &method, bench.options.clap).map_err(refused)?;
+            refine(&mut cut)?;
             let at = cut.layers.iter().position(|layer: &LayerCut| !layer.dropped.is_empty());
             Ok(at.map(|at| (change, cut, at)))
         }

@@ -3,7 +3,6 @@
 use crate::model::per_layer;
 use crate::model::spec::{Family, ModelSpec};
 use crate::units::format_count;
-use crate::weights::surgery::options::Repair;
 use crate::weights::surgery::record::Record;
 
 /// The text of `README.md`.
@@ -36,7 +35,7 @@ pub fn text(record: &Record, child: &ModelSpec) -> String {
         _ => "",
     };
     let repaired = match (&record.repair_data, record.options.repair) {
-        (Some(data), Repair::Affine | Repair::LeastSquares) => {
+        (Some(data), repair) if repair.needs_text() => {
             format!("Refitted on {} sequences ({} tokens) of {}.\n", data.samples, data.tokens, data.path)
         }
         _ => String::new(),

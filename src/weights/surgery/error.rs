@@ -7,6 +7,7 @@ use crate::weights::checkpoint::error::CheckpointError;
 use crate::weights::checkpoint::gather::SelectError;
 use crate::weights::checkpoint::tensor::TensorError;
 use crate::weights::checkpoint::write_error::WriteError;
+use crate::weights::importance::criteria::Criterion;
 use crate::weights::network::load::LoadError;
 use crate::weights::network::settings::SettingsError;
 use crate::weights::surgery::choice::error::ChoiceError;
@@ -58,6 +59,14 @@ pub enum SurgeryError {
     NoImportance {
         /// The step.
         step: &'static str,
+    },
+    /// A criterion needs Gram matrices.
+    #[error(
+        "--criterion {criterion} needs Gram matrices, which the statistics do not hold: gather them with `archplan calibrate --gram`"
+    )]
+    NoGrams {
+        /// The criterion.
+        criterion: Criterion,
     },
     /// Too little text for a repair.
     #[error(

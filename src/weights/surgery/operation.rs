@@ -65,6 +65,7 @@ pub fn freedom(repair: Repair) -> Option<Freedom> {
         Repair::None | Repair::Bias => None,
         Repair::Affine => Some(Freedom::Affine),
         Repair::LeastSquares => Some(Freedom::Full),
+        Repair::Spap => Some(Freedom::Alternating),
     }
 }
 

@@ -56,12 +56,15 @@ pub enum Repair {
     Affine,
     /// Ridge regression towards the sliced weights.
     LeastSquares,
+    /// The same, and the up projection of every FFN that lost neurons in turn with its down projection: a reconstruction of
+    /// SPAP's alternation (arXiv 2505.03373), whose formulas are not to be had.
+    Spap,
 }
 
 impl Repair {
     /// Parent and child have to be run on calibration text.
     pub fn needs_text(self) -> bool {
-        matches!(self, Repair::Affine | Repair::LeastSquares)
+        matches!(self, Repair::Affine | Repair::LeastSquares | Repair::Spap)
     }
 }
 
@@ -197,4 +200,4 @@ macro_rules! choices {
 
 choices!(NormInit, "norm initialisation", "none" => None, "slnp" => Slnp, "energy" => Energy);
 choices!(AbsorbPostNorm, "choice for post-norms", "off" => Off, "on" => On, "auto" => Auto);
-choices!(Repair, "repair", "none" => None, "bias" => Bias, "affine" => Affine, "least-squares" => LeastSquares);
+choices!(Repair, "repair", "none" => None, "bias" => Bias, "affine" => Affine, "least-squares" => LeastSquares, "spap" => Spap);

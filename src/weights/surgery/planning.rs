@@ -12,6 +12,7 @@ use crate::weights::network::settings::Settings;
 use crate::weights::surgery::absorb::{self, LARGEST_LOSS, Site};
 use crate::weights::surgery::child;
 use crate::weights::surgery::choice;
+use crate::weights::surgery::choice::compensated;
 use crate::weights::surgery::choice::scores::{LayerScores, Scores};
 use crate::weights::surgery::cut::Cut;
 use crate::weights::surgery::error::SurgeryError;
@@ -48,7 +49,12 @@ pub fn plan(
     sums: Option<&Sums>,
 ) -> Result<Planned, SurgeryError> {
     match sums {
-        Some(sums) => plan_by(parent, target, options, sums, &scores(parent, sums, options.criterion)?),
+        Some(sums) => {
+            let scores = scores(parent, sums, options.criterion)?;
+            let mut cut = choice::choose(parent.spec(), target, &scores, &options.depth, options.clap)?;
+            compensated::refine(parent, sums, options.criterion, &mut cut)?;
+            finish(parent, cut, options, Some(sums))
+        }
         None => finish(parent, without_statistics(parent.spec(), target, options)?, options, None),
     }
 }

@@ -1,5 +1,6 @@
 //! Chooses what is kept, from scores: layers, hidden channels, KV groups with their query heads, FFN neurons.
 
+pub mod compensated;
 pub mod depth;
 pub mod error;
 pub mod heads;

@@ -10,7 +10,7 @@ use crate::weights::surgery::cut::{Cut, LayerCut};
 use crate::weights::surgery::error::SurgeryError;
 use crate::weights::surgery::repair::lockstep::{Chunk, Lockstep, ParentRun, Sides};
 use crate::weights::surgery::repair::moments::Targets;
-use crate::weights::surgery::repair::ridge::Outcome;
+use crate::weights::surgery::repair::ridge::{Freedom, Outcome};
 
 /// A gain smaller than this share of the mean magnitude is not divided by.
 const SMALLEST_GAIN: f32 = 1e-2;
@@ -41,6 +41,9 @@ impl Lockstep<'_> {
         if let Some(ffn) = &mut layer.ffn {
             if cut.hidden.len() < self.settings[0].hidden {
                 self.refit_gates(ffn, &run, of, &mut outcomes)?;
+            }
+            if self.freedom == Freedom::Alternating && of.ffn.len() < run.neurons() {
+                self.alternate(ffn, &mut outcomes)?;
             }
             self.refit_down(ffn, &mut outcomes)?;
         }
@@ -189,7 +192,7 @@ impl Lockstep<'_> {
         self.down_sides(ffn).map(Some)
     }
 
-    fn down_sides(&mut self, ffn: &Ffn) -> Result<Sides, SurgeryError> {
+    pub(super) fn down_sides(&mut self, ffn: &Ffn) -> Result<Sides, SurgeryError> {
         let narrow = self.settings[1];
         let mut sides = Sides::new(ffn.down.inputs, narrow.hidden);
         let (mut target, mut normed) = (Vec::new(), Vec::new());
@@ -225,7 +228,7 @@ impl Lockstep<'_> {
     }
 
     /// The update that would bring the child's stream to the parent's stream `theirs` in the kept channels, plus `more`.
-    fn wanted(&self, theirs: &[f32], more: &[f32], chunk: &Chunk, out: &mut Vec<f32>) {
+    pub(super) fn wanted(&self, theirs: &[f32], more: &[f32], chunk: &Chunk, out: &mut Vec<f32>) {
         let [wide, narrow] = [self.settings[0].hidden, self.settings[1].hidden];
         out.clear();
         let mine = self.streams[1].get(Self::part(&self.streams[1], chunk, narrow)).unwrap_or_default();
@@ -240,6 +243,11 @@ impl Lockstep<'_> {
 }
 
 impl ParentRun {
+    /// Neurons of the kept layer.
+    fn neurons(&self) -> usize {
+        self.own.ffn.as_ref().map_or(0, |ffn| ffn.gate.outputs)
+    }
+
     fn attention(&self, of: &LayerCut, source: u64) -> Option<&Attention> {
         let layer = match source == of.parent {
             true => &self.own,
@@ -263,7 +271,7 @@ fn heads_of(
 }
 
 /// Behind a post-norm only the direction counts: the target is the wanted update with the gain taken back.
-fn before_post_norm(target: &mut [f32], gain: Option<&[f32]>) {
+pub(super) fn before_post_norm(target: &mut [f32], gain: Option<&[f32]>) {
     let Some(gain) = gain else { return };
     let mean = gain.iter().map(|g| g.abs()).sum::<f32>() / gain.len().max(1) as f32;
     for row in target.chunks_exact_mut(gain.len().max(1)) {

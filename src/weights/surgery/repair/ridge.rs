@@ -20,6 +20,8 @@ pub enum Freedom {
     Affine,
     /// Every weight.
     Full,
+    /// Every weight, and up and down projections in turn.
+    Alternating,
 }
 
 /// Sums over the sequences to fit on, and over those that judge.
@@ -137,7 +139,7 @@ fn solve(normal: &Normal, start: MatRef<'_, f64>, strength: f64, freedom: Freedo
                 start[(i, j)] * factors.get(i).copied().unwrap_or(1.0)
             }))
         }
-        Freedom::Full => {
+        Freedom::Full | Freedom::Alternating => {
             let mean = (0..width).map(|j| normal.gram[(j, j)]).sum::<f64>() / width.max(1) as f64;
             let ridged = Mat::from_fn(width, width, |i, j| {
                 normal.gram[(i, j)] + if i == j { strength * mean } else { 0.0 }
