@@ -27,6 +27,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::surgery_options::CriterionArg;
 use crate::cli::{Failure, Global, arguments, output, prune, prune_target};
@@ -78,6 +79,8 @@ pub struct Args {
     /// Samples each mask of a step is run on
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Text")]
     batch: u64,
+    #[command(flatten)]
+    device: DeviceArgs,
     #[command(flatten)]
     units: UnitArgs,
     #[command(flatten)]
@@ -165,8 +168,14 @@ impl UnitArgs {
     ) -> Result<Layout, MasksError> {
         let widest = parent.layer_shapes().map(|shape| shape.ffn).max().unwrap_or(0);
         let whole: u64 = target.layer_shapes().map(|shape| shape.ffn).sum();
+        let multiples =
+            |of: &Architecture, unit: &u64| of.layer_shapes().all(|s| s.ffn.is_multiple_of(*unit));
         let divides = |unit: &u64| {
-            whole.is_multiple_of(*unit) && parent.layer_shapes().all(|shape| shape.ffn.is_multiple_of(*unit))
+            let fits = match self.scope {
+                ScopeArg::Model => whole.is_multiple_of(*unit),
+                ScopeArg::Layer => multiples(target, unit),
+            };
+            fits && multiples(parent, unit)
         };
         let usual = (1..=(widest / 16).clamp(1, 128)).rev().find(divides).unwrap_or(1);
         let unit = self.ffn_unit.unwrap_or(usual);
@@ -181,6 +190,10 @@ impl UnitArgs {
 
 /// Runs `archplan mask`.
 pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
+    args.device.with(|| work(args, global))
+}
+
+fn work(args: &Args, global: &Global) -> Result<(), Failure> {
     let parent = Checkpoint::open(&args.model).map_err(Failure::bad_input)?;
     let spec = parent.spec();
     let target = prune_target::read(&args.target, spec)?;
@@ -234,7 +247,7 @@ pub fn run(args: &Args, global: &Global) -> Result<(), Failure> {
 /// A finished mask, as typed after `--mask`: what it holds, its path, its SHA-256.
 pub fn finished(typed: &Path) -> Result<(MaskFile, PathBuf, String), Failure> {
     let path = if typed.is_dir() { typed.join(FILE) } else { typed.to_path_buf() };
-    let file = MaskFile::read(&path).map_err(Failure::bad_input)?;
+    let (file, bytes) = read(&path)?;
     if !file.walk.is_done() {
         return Err(Failure::bad_input(format!(
             "{}: {} of {} steps were done: run the same `archplan mask` again, it goes on where it was",
@@ -243,9 +256,13 @@ pub fn finished(typed: &Path) -> Result<(MaskFile, PathBuf, String), Failure> {
             file.walk.options.steps
         )));
     }
-    let bytes =
-        std::fs::read(&path).map_err(|error| Failure::bad_input(format!("{}: {error}", path.display())))?;
     Ok((file, path, hexadecimal(&Sha256::digest(bytes))))
+}
+
+fn read(path: &Path) -> Result<(MaskFile, Vec<u8>), Failure> {
+    let bytes =
+        std::fs::read(path).map_err(|error| Failure::bad_input(format!("{}: {error}", path.display())))?;
+    Ok((MaskFile::from_bytes(&bytes, path).map_err(Failure::bad_input)?, bytes))
 }
 
 /// Walks to the end, from where an earlier run stopped, and judges what was found.
@@ -261,7 +278,7 @@ fn search(
     std::fs::create_dir_all(out).map_err(|e| Failure::failed(format!("{}: {e}", out.display())))?;
     let mut file = match path.exists() {
         true => {
-            let known = MaskFile::read(&path).map_err(Failure::bad_input)?;
+            let (known, _) = read(&path)?;
             known.same(&begun, &path).map_err(Failure::bad_input)?;
             log::info!("taken up: {} of {} steps were done", known.walk.step, known.walk.options.steps);
             known

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use archplan::compute::threads;
+use archplan::model::architecture::Architecture;
 use archplan::model::export::{ChildConfig, Form, child_config};
 use archplan::model::loading;
 use archplan::model::per_layer;
@@ -12,8 +13,11 @@ use archplan::weights::checkpoint::Checkpoint;
 use archplan::weights::checkpoint::fingerprint::hexadecimal;
 use archplan::weights::checkpoint::writer::{SHARD_LIMIT, Written};
 use archplan::weights::importance::file::Importance;
+use archplan::weights::importance::statistics::Sums;
+use archplan::weights::masks::file::MaskFile;
 use archplan::weights::surgery::directory::{self, Provenance};
 use archplan::weights::surgery::operation::Operation;
+use archplan::weights::surgery::options::Options;
 use archplan::weights::surgery::planning::{self, Planned};
 use archplan::weights::surgery::record::{DataRecord, Record, Refit};
 use serde_json::json;
@@ -88,16 +92,7 @@ fn prune(args: &Args, global: &Global) -> Result<(), Failure> {
     let sums = importance.as_ref().map(|(importance, _)| &importance.sums);
     let options = surgery_options::with_parents(args.surgery.options(), &target, parent.spec())?;
     let mask = args.mask.as_deref().map(mask::finished).transpose()?;
-    let planned = match (&mask, sums) {
-        (Some((mask, path, _)), Some(sums)) => {
-            let mut scores =
-                planning::scores(&parent, sums, options.criterion).map_err(Failure::bad_input)?;
-            mask.rank(&parent.fingerprint(), path, &mut scores).map_err(Failure::bad_input)?;
-            planning::plan_by(&parent, &target.architecture, &options, sums, &scores)
-        }
-        _ => planning::plan(&parent, &target.architecture, &options, sums),
-    };
-    let planned = planned.map_err(Failure::bad_input)?;
+    let planned = plan(&parent, &target.architecture, &options, sums, mask.as_ref())?;
     warn_of_loading(&planned.child);
     if !global.json {
         print_plan(&parent, &planned);
@@ -142,6 +137,25 @@ fn prune(args: &Args, global: &Global) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     drop(bar);
     report(args, global, &record, &written)
+}
+
+/// What will be done, by the criterion's scores or by a mask.
+fn plan(
+    parent: &Checkpoint,
+    target: &Architecture,
+    options: &Options,
+    sums: Option<&Sums>,
+    mask: Option<&(MaskFile, PathBuf, String)>,
+) -> Result<Planned, Failure> {
+    let planned = match (mask, sums) {
+        (Some((mask, path, _)), Some(sums)) => {
+            let mut scores = planning::scores(parent, sums, options.criterion).map_err(Failure::bad_input)?;
+            mask.rank(&parent.fingerprint(), path, &mut scores).map_err(Failure::bad_input)?;
+            planning::plan_by(parent, target, options, sums, &scores)
+        }
+        _ => planning::plan(parent, target, options, sums),
+    };
+    planned.map_err(Failure::bad_input)
 }
 
 impl Args {

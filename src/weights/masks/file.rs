@@ -55,19 +55,10 @@ pub struct MaskFile {
 }
 
 impl MaskFile {
-    /// Reads a file, finished or not.
+    /// Reads the bytes of a file, finished or not; `path` names it in errors.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not one of these.
-    pub fn read(path: &Path) -> Result<Self, MasksError> {
-        let bytes = std::fs::read(path).map_err(|error| MasksError::Io { path: path.into(), error })?;
-        Self::from_bytes(&bytes, path)
-    }
-
-    /// Reads the bytes of such a file; `path` names it in errors.
-    ///
-    /// # Errors
-    /// As [`MaskFile::read`].
+    /// Anything else.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, MasksError> {
         let refused = |reason: String| MasksError::File { path: path.into(), reason };
         let file: Self = serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))?;

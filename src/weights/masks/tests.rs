@@ -13,7 +13,7 @@ use crate::weights::masks::losses::{Job, sums};
 use crate::weights::network::evaluation::{self, evaluate};
 use crate::weights::network::layer::Linear;
 use crate::weights::network::source::Resident;
-use crate::weights::network::tests::model;
+use crate::weights::network::tiny_model as model;
 use crate::weights::surgery::choice::scores::{LayerScores, Scores};
 
 /// Shape of the tiny models of the network's tests.
@@ -226,7 +226,7 @@ fn a_search_goes_on_from_its_file() {
     let path = folder.path().join("mask.json");
     let (_, kept) = walked(&parent, 12, |walk| {
         file(&layout, walk).write(&path).unwrap();
-        MaskFile::read(&path).unwrap().walk
+        MaskFile::from_bytes(&std::fs::read(&path).unwrap(), &path).unwrap().walk
     });
     assert_eq!(kept, whole);
     let (mine, mut other) = (file(&layout, whole.clone()), file(&layout, whole));

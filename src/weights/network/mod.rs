@@ -15,4 +15,6 @@ pub mod source;
 pub mod text;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
+#[cfg(test)]
+pub(crate) use crate::weights::network::tests::model as tiny_model;
