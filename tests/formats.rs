@@ -99,6 +99,30 @@ fn every_key_of_scores_and_studies_is_documented() {
 }
 
 #[test]
+fn every_key_of_a_mask_is_documented() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| scratch.path().join(name).display().to_string();
+    let (model, data) = ("tests/data/fixtures/plain", "tests/data/fixtures/heldout.jsonl");
+    let (stats, target, out) = (path("stats.safetensors"), path("half.json"), path("masks"));
+    archplan(&format!(
+        "calibrate --model {model} --data {data} --samples 4 --seq-len 32 --out {stats} --json -q"
+    ));
+    let layer = serde_json::json!({"ffn": 160, "q_heads": 4, "kv_heads": 2});
+    fs::write(&target, serde_json::json!({"layers": vec![layer; 8]}).to_string()).expect("a file");
+    let base = format!("--model {model} --importance {stats} --json -q");
+    let mut found = BTreeSet::new();
+    let search = format!(
+        "mask {base} --target {target} --data {data} --samples 16 --seq-len 16 --steps 2 --out {out}"
+    );
+    keys(&archplan(&search), &mut found);
+    let file = fs::read_to_string(scratch.path().join("masks/mask.json")).expect("a mask");
+    keys(&serde_json::from_str(&file).expect("JSON"), &mut found);
+    let child = archplan(&format!("prune {base} --target {out} --mask {out} --out {}", path("child")));
+    keys(&child, &mut found);
+    check("mask, prune --mask", found);
+}
+
+#[test]
 fn every_key_of_a_run_is_documented() {
     let scratch = tempfile::tempdir().expect("a folder");
     let work = scratch.path().join("work");

@@ -302,6 +302,32 @@ fn what_the_rest_can_say_least_squares_recovers() {
 }
 
 #[test]
+fn up_and_down_in_turn_recover_what_down_alone_cannot() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    // Neurons 12.. have the gates of 0.. and write in their directions, with up projections of their own: twelve neurons
+    // with other up projections do the same, with other output weights alone they do not.
+    tiny::write(&path("parent"), &tiny::llama(), 8, |tensor, values| match tensor.role {
+        Role::Gate => values.copy_within(0..12 * 16, 12 * 16),
+        Role::Down => values.chunks_mut(24).for_each(|row| {
+            let (kept, gone) = row.split_at_mut(12);
+            gone.iter_mut().zip(kept).for_each(|(gone, kept)| *gone = 0.8 * *kept);
+        }),
+        _ => {}
+    });
+    let cut = |cut: &mut Cut| cut.layers.iter_mut().for_each(|layer| layer.ffn.truncate(12));
+    let samples = tiny::sequences(40, 40, 24, 9);
+    let tokens = tiny::sequences(40, 4, 24, 10);
+    let parent = tiny::logits_of(&path("parent"), &tokens);
+    let [sliced, down, both] = [Repair::None, Repair::LeastSquares, Repair::Spap].map(|repair| {
+        let name = repair.to_string();
+        prune(&path("parent"), &path(&name), cut, &options(NormInit::Slnp, repair), &samples);
+        tiny::apart(&parent, &tiny::logits_of(&path(&name), &tokens))
+    });
+    assert!(both < 0.2 * down.min(sliced), "sliced {sliced}, down {down}, both {both}");
+}
+
+#[test]
 fn a_repair_of_a_narrow_stream_brings_the_logits_nearer() {
     for config in [tiny::llama(), tiny::qwen3(), tiny::pangu()] {
         let scratch = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ set -eu
 F=../../tests/data/fixtures
 m=plain
 text="--model $F/$m --importance stats.safetensors"
-archplan calibrate -q --gram --model $F/$m --data $F/calibration-1.jsonl --samples 64 --seq-len 256 --out stats.safetensors
+archplan calibrate -q --gram --model $F/$m --data $F/calibration-1.jsonl --samples 64 --seq-len 256 --out stats.safetensors > /dev/null
 
 # What a child loses on text that no step has seen, nats a token above the parent.
 judge() {
@@ -13,11 +13,11 @@ judge() {
     rm -rf child
     archplan prune -q $text --repair $repair --samples 48 "$@" --out child > /dev/null
     archplan evaluate -q --model child --parent $F/$m --data $F/calibration-3.jsonl --seq-len 256 --json > evaluated.json
-    python3 -c "import json; e = json.load(open('evaluated.json')); d = e['parent']['difference']; print('$name', '$repair', f\"{d['mean']:.4f}\", f\"{d['standard_error']:.4f}\", sep=',')" >> losses.csv
+    python3 -c "import json; e = json.load(open('evaluated.json')); d = e['parent']['loss_difference_nats_per_token']; print('$name', '$repair', f\"{d['mean']:.4f}\", f\"{d['standard_error']:.4f}\", sep=',')" >> losses.csv
   done
   rm -rf child evaluated.json
 }
-walk() { name=$1; target=$2; shift 2; archplan mask -q $text --target $target --data $F/calibration-2.jsonl --json --out $name "$@" > $name.json; judge $name --target $name --mask $name; }
+walk() { name=$1; target=$2; shift 2; archplan mask -q $text --target $target --data $F/calibration-2.jsonl --json --out $name "$@" > $name.json; judge $name --target $name --mask $name; rm -rf $name; }
 
 echo "choice,repair,loss_increase_nats,standard_error" > losses.csv
 for share in 70 45; do
@@ -37,3 +37,4 @@ for share in 70 45; do
   done
   walk within-$share $exact --steps 1000 --scope layer --ffn-unit 20
 done
+rm stats.safetensors

@@ -7,8 +7,8 @@ use crate::plan::layerwise::error::LayerwiseError;
 use crate::plan::layerwise::forms::{Quantity, Side};
 use crate::plan::layerwise::limits::Limit;
 use crate::plan::layerwise::problem::{Built, Node, Part, Scene};
-use crate::search::solver::assignment::problem::{AssignmentError, Outcome, Pick, Solution};
-use crate::search::solver::assignment::{Options, Start, solve};
+use crate::search::solver::assignment::problem::{Assignment, AssignmentError, Outcome, Pick, Solution};
+use crate::search::solver::assignment::{Options, Start, solve_until};
 
 /// What an earlier search with looser limits knows of each offer.
 #[derive(Clone, Debug)]
@@ -166,9 +166,14 @@ impl Search<'_, '_> {
         built.free_slack();
         let cutoff = self.ended.best.as_ref().map(|best| best.loss - loss0);
         let start = Start { multipliers: known.multipliers.clone(), picks: None, cutoff };
-        let left = Options { nodes: self.options.nodes.saturating_sub(self.ended.nodes), ..self.options };
         self.ended.problems += 1;
-        match solve(&built.problem, &start, &left) {
+        // A near answer that is too wide splits the node as well as a proven one.
+        let (scene, limits, places) = (self.scene, self.limits, &built.places);
+        let too_wide = |near: &Assignment| {
+            scene.too_wide(node, &scene.parts(node.offer, places, &near.picks), limits).is_some()
+        };
+        let outcome = solve_until(&built.problem, &start, &self.left(), &too_wide);
+        match outcome {
             // Without its wide layers a node may have none for some place.
             Err(AssignmentError::Uncovered { .. }) | Ok(Outcome::Infeasible(_)) => {
                 Ok((f64::INFINITY, vec![]))
@@ -185,6 +190,11 @@ impl Search<'_, '_> {
             }
             Ok(Outcome::Solved(solution)) => Ok(self.solved(node, built, solution, loss0, known)),
         }
+    }
+
+    /// Options with the nodes that are left.
+    fn left(&self) -> Options {
+        Options { nodes: self.options.nodes.saturating_sub(self.ended.nodes), ..self.options }
     }
 
     fn solved(

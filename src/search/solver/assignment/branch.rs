@@ -4,6 +4,7 @@ use crate::search::solver::assignment::exhaust::Exhaust;
 use crate::search::solver::assignment::graph::Graph;
 use crate::search::solver::assignment::heuristic::Walk;
 use crate::search::solver::assignment::incumbent::Incumbent;
+use crate::search::solver::assignment::problem::Assignment;
 use crate::search::solver::assignment::relaxation::Relaxation;
 
 /// Iterations of the ascent at the root, in each of its rounds, and at every other node.
@@ -19,6 +20,9 @@ const REPAIR_EVERY: u64 = 64;
 
 /// Nodes at the start that are all tried so.
 const REPAIR_FIRST: u64 = 16;
+
+/// Nodes after which a caller is asked whether the best assignment is enough.
+const LOOK_AFTER: u64 = 100;
 
 /// What is left to choose from, and what is known of it.
 struct Node {
@@ -54,8 +58,14 @@ impl<'a, 'b> Search<'a, 'b> {
         Self { graph, relaxation, incumbent, met: Vec::new(), through: Vec::new(), nodes: 0 }
     }
 
-    /// Searches from `multipliers` (per unit of the rows), visiting `limit` nodes at most.
-    pub(super) fn run(mut self, multipliers: Vec<f64>, limit: u64) -> Searched {
+    /// Searches from `multipliers` (per unit of the rows), visiting `limit` nodes at most, or until `enough` says so of
+    /// the best assignment after [`LOOK_AFTER`] of them.
+    pub(super) fn run(
+        mut self,
+        multipliers: Vec<f64>,
+        limit: u64,
+        enough: &dyn Fn(&Assignment) -> bool,
+    ) -> Searched {
         let mut root = Node { live: self.graph.all(), multipliers, bound: f64::NEG_INFINITY };
         self.climb(&mut root);
         let (at_root, bound) = (root.multipliers.clone(), root.bound);
@@ -64,7 +74,8 @@ impl<'a, 'b> Search<'a, 'b> {
             if node.bound >= self.incumbent.to_beat {
                 continue;
             }
-            if self.nodes >= limit {
+            let near = || self.incumbent.best.as_ref().is_some_and(enough);
+            if self.nodes >= limit || (self.nodes == LOOK_AFTER && near()) {
                 stack.push(node);
                 break;
             }

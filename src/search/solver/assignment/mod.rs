@@ -23,7 +23,9 @@ mod tests;
 use crate::search::solver::assignment::branch::{Search, Searched};
 use crate::search::solver::assignment::graph::Graph;
 use crate::search::solver::assignment::incumbent::Incumbent;
-use crate::search::solver::assignment::problem::{AssignmentError, Outcome, Pick, Problem, Solution};
+use crate::search::solver::assignment::problem::{
+    Assignment, AssignmentError, Outcome, Pick, Problem, Solution,
+};
 
 /// How far to search.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,6 +58,20 @@ pub struct Start {
 /// # Errors
 /// When the problem makes no sense. That no assignment keeps the capacities is an outcome.
 pub fn solve(problem: &Problem, start: &Start, options: &Options) -> Result<Outcome, AssignmentError> {
+    solve_until(problem, start, options, &|_| false)
+}
+
+/// The same, but ends unproven where `enough` says so of the best assignment after some nodes: for callers that learn
+/// from a near answer what they would from a proven one.
+///
+/// # Errors
+/// As [`solve`].
+pub fn solve_until(
+    problem: &Problem,
+    start: &Start,
+    options: &Options,
+    enough: &dyn Fn(&Assignment) -> bool,
+) -> Result<Outcome, AssignmentError> {
     problem.check()?;
     let graph = match Graph::of(problem) {
         Ok(graph) => graph,
@@ -70,7 +86,7 @@ pub fn solve(problem: &Problem, start: &Start, options: &Options) -> Result<Outc
         known.filter(|price| price.is_finite()).map_or(0.0, |price| price.max(0.0) * graph.units[row])
     };
     let multipliers = (0..graph.rows).map(priced).collect();
-    let found = Search::new(&graph, &mut incumbent).run(multipliers, options.nodes);
+    let found = Search::new(&graph, &mut incumbent).run(multipliers, options.nodes, enough);
     Ok(outcome(problem, &graph, incumbent, start, found, options))
 }
 

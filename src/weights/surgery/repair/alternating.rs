@@ -17,10 +17,10 @@ use crate::weights::surgery::repair::layer::{Outcomes, before_post_norm};
 use crate::weights::surgery::repair::lockstep::{Chunk, Lockstep};
 use crate::weights::surgery::repair::ridge::Outcome;
 
-/// Rounds of down, then up.
-const ROUNDS: usize = 2;
+/// Rounds of up, then down.
+const ROUNDS: usize = 3;
 /// Steps of conjugate gradients in a round, at most.
-const STEPS: usize = 12;
+const STEPS: usize = 40;
 
 /// Tokens of one chunk as an up projection sees them.
 struct Tokens {
@@ -47,10 +47,12 @@ impl Lockstep<'_> {
     /// Sizes that do not fit each other.
     pub(super) fn alternate(&mut self, ffn: &mut Ffn, outcomes: &mut Outcomes) -> Result<(), SurgeryError> {
         let chunks = std::mem::take(&mut self.chunks);
-        for _ in 0..ROUNDS {
-            self.chunks = chunks.clone();
-            let sides = self.down_sides(ffn)?;
-            sides.refit(&mut ffn.down, &sides.targets, self.freedom);
+        for round in 0..ROUNDS {
+            if round > 0 {
+                self.chunks = chunks.clone();
+                let sides = self.down_sides(ffn)?;
+                sides.refit(&mut ffn.down, &sides.targets, self.freedom);
+            }
             let tokens = |chunk: &Chunk| self.tokens(ffn, chunk);
             let (outcome, step) = fit_up(ffn, &chunks, &tokens)?;
             ffn.up.weight.iter_mut().zip(&step).for_each(|(w, s)| *w += s);
