@@ -312,6 +312,10 @@ fn search(args: &Args, global: &Global) -> Result<(), Failure> {
     search_print::after(&plan, &written, global)?;
     match &plan.outcome {
         Outcome::Done => Ok(()),
+        Outcome::Infeasible { .. } if plan.per_layer.is_some() => {
+            log::warn!("no shape with all layers alike meets the budgets; the one layer by layer does");
+            Ok(())
+        }
         Outcome::Infeasible { binding } => Err(Failure::Infeasible(search_print::infeasible(&plan, binding))),
     }
 }

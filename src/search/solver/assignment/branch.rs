@@ -21,8 +21,8 @@ const REPAIR_EVERY: u64 = 64;
 /// Nodes at the start that are all tried so.
 const REPAIR_FIRST: u64 = 16;
 
-/// Nodes after which a caller is asked whether the best assignment is enough.
-const LOOK_AFTER: u64 = 100;
+/// Nodes between two times that a caller is asked whether the best assignment is enough.
+const LOOK_EVERY: u64 = 100;
 
 /// What is left to choose from, and what is known of it.
 struct Node {
@@ -59,25 +59,33 @@ impl<'a, 'b> Search<'a, 'b> {
     }
 
     /// Searches from `multipliers` (per unit of the rows), visiting `limit` nodes at most, or until `enough` says so of
-    /// the best assignment after [`LOOK_AFTER`] of them.
+    /// the best assignment.
     pub(super) fn run(
         mut self,
         multipliers: Vec<f64>,
         limit: u64,
         enough: &dyn Fn(&Assignment) -> bool,
     ) -> Searched {
-        let mut root = Node { live: self.graph.all(), multipliers, bound: f64::NEG_INFINITY };
-        self.climb(&mut root);
-        let (at_root, bound) = (root.multipliers.clone(), root.bound);
+        let mut root = self.root(multipliers);
+        let (mut at_root, mut bound) = (root.multipliers.clone(), root.bound);
+        let begun_with = self.incumbent.to_beat;
         let mut stack = vec![root];
         while let Some(node) = stack.pop() {
             if node.bound >= self.incumbent.to_beat {
                 continue;
             }
-            let near = || self.incumbent.best.as_ref().is_some_and(enough);
-            if self.nodes >= limit || (self.nodes == LOOK_AFTER && near()) {
+            let looks = self.nodes > 0 && self.nodes.is_multiple_of(LOOK_EVERY);
+            if self.nodes >= limit || (looks && self.incumbent.best.as_ref().is_some_and(enough)) {
                 stack.push(node);
                 break;
+            }
+            // With a better assignment than at the beginning more can be fixed at the root: all begins anew, once.
+            if self.nodes == LOOK_EVERY && self.incumbent.to_beat < begun_with {
+                root = self.root(at_root);
+                (at_root, bound) = (root.multipliers.clone(), root.bound.max(bound));
+                self.nodes += 1;
+                stack = vec![root];
+                continue;
             }
             self.nodes += 1;
             stack.extend(self.expand(node));
@@ -85,6 +93,13 @@ impl<'a, 'b> Search<'a, 'b> {
         let open = stack.iter().map(|node| node.bound).filter(|bound| *bound < self.incumbent.to_beat);
         let open = open.fold(f64::INFINITY, f64::min);
         Searched { open, nodes: self.nodes, multipliers: at_root, root: bound }
+    }
+
+    /// All there is to choose from, as far as the best assignment known leaves it.
+    fn root(&mut self, multipliers: Vec<f64>) -> Node {
+        let mut root = Node { live: self.graph.all(), multipliers, bound: f64::NEG_INFINITY };
+        self.climb(&mut root);
+        root
     }
 
     /// Multipliers of the root, and first assignments on the way.

@@ -61,7 +61,7 @@ pub fn solve(problem: &Problem, start: &Start, options: &Options) -> Result<Outc
     solve_until(problem, start, options, &|_| false)
 }
 
-/// The same, but ends unproven where `enough` says so of the best assignment after some nodes: for callers that learn
+/// The same, but ends unproven where `enough`, asked now and then, says so of the best assignment: for callers that learn
 /// from a near answer what they would from a proven one.
 ///
 /// # Errors
