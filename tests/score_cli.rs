@@ -201,6 +201,27 @@ fn a_search_by_scores_tries_its_best_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn layers_of_their_own_may_meet_a_budget_that_no_uniform_shape_does() {
+    let place = Place::new();
+    place.scored();
+    let search = |more: &str| {
+        let wide = place.search(more).replace("--speedup 1.05x", "--max-params 800K");
+        wide.replace("--bounds layers=6..8", "--skip hidden,layers,q_heads,kv_heads")
+    };
+    assert_eq!(archplan(&search("")).status.code(), Some(3));
+    let out = place.text("layered");
+    let plan: Value =
+        serde_json::from_str(&done(&search(&format!("--per-layer --json --out {out}")))).unwrap();
+    assert!(plan["per_layer"]["found"]["params"].as_u64().unwrap() <= 800_000, "{plan}");
+    let target: Value =
+        serde_json::from_str(&fs::read_to_string(place.path("layered").join("target.json")).unwrap())
+            .unwrap();
+    let ffn: Vec<u64> =
+        target["layers"].as_array().unwrap().iter().map(|layer| layer["ffn"].as_u64().unwrap()).collect();
+    assert!(ffn.len() == 8 && ffn.contains(&0), "{ffn:?}");
+}
+
+#[test]
 fn many_workers_ask_at_once_and_what_they_tell_is_learned_from() {
     let place = Place::new();
     place.scored();
