@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use archplan::compute::threads;
+use archplan::model::counts;
 use archplan::quality::scores::file::FORMAT;
 use archplan::quality::scores::{Header, TextRecord};
 use archplan::weights::checkpoint::Checkpoint;
@@ -53,6 +54,12 @@ pub struct Loaded {
     importance_sha256: String,
     heldout: Samples,
     repair: Option<(PathBuf, Samples)>,
+}
+
+/// A model in memory, where it is small.
+pub fn resident(model: &Streamed<'_>) -> Result<Option<Resident>, Failure> {
+    let small = counts::parameters(model.spec(), &model.spec().architecture).total() <= IN_MEMORY;
+    small.then(|| Resident::of(model)).transpose().map_err(Failure::bad_input)
 }
 
 impl BenchArgs {
@@ -131,10 +138,7 @@ impl Loaded {
         work: impl FnOnce(&Bench<'_>, &Reference<'_>) -> Result<T, Failure> + Send,
     ) -> Result<T, Failure> {
         let streamed = Streamed::new(&self.parent).map_err(Failure::bad_input)?;
-        let small = archplan::model::counts::parameters(self.parent.spec(), &self.parent.spec().architecture)
-            .total()
-            <= IN_MEMORY;
-        let resident = small.then(|| Resident::of(&streamed)).transpose().map_err(Failure::bad_input)?;
+        let resident = resident(&streamed)?;
         let source: &dyn LayerSource = match &resident {
             Some(resident) => resident,
             None => &streamed,

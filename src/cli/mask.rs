@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use archplan::compute::threads;
 use archplan::files;
 use archplan::model::architecture::Architecture;
-use archplan::model::counts;
 use archplan::model::per_layer::Target;
 use archplan::quality::scores::TextRecord;
 use archplan::search::solver::masks::{Baseline, Options, Walk};
@@ -17,10 +16,9 @@ use archplan::weights::importance::criteria::Criterion;
 use archplan::weights::masks::error::MasksError;
 use archplan::weights::masks::file::{FORMAT, Header, MaskFile};
 use archplan::weights::masks::layout::{Layout, Scope};
-use archplan::weights::masks::losses::{Job, Verdict, verdict};
-use archplan::weights::network::source::{LayerSource, Resident, Streamed};
+use archplan::weights::masks::losses::{JUDGED, Job, Verdict, verdict};
+use archplan::weights::network::source::{LayerSource, Streamed};
 use archplan::weights::network::text::{self, Request};
-use archplan::weights::scoring::whole::IN_MEMORY;
 use archplan::weights::surgery::choice::scores::Scores;
 use archplan::weights::surgery::planning;
 use clap::ValueEnum;
@@ -30,7 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::cli::device::DeviceArgs;
 use crate::cli::progress::Steps;
 use crate::cli::surgery_options::CriterionArg;
-use crate::cli::{Failure, Global, arguments, output, prune, prune_target};
+use crate::cli::{Failure, Global, arguments, bench, output, prune, prune_target};
 
 /// Time between two saves.
 const SAVING: Duration = Duration::from_secs(5);
@@ -228,14 +226,14 @@ fn work(args: &Args, global: &Global) -> Result<(), Failure> {
     };
     let begun = MaskFile { header, tokens_run: 0, layout, walk };
     let streamed = Streamed::new(&parent).map_err(Failure::bad_input)?;
-    let small = counts::parameters(spec, &spec.architecture).total() <= IN_MEMORY;
-    let resident = small.then(|| Resident::of(&streamed)).transpose().map_err(Failure::bad_input)?;
+    let resident = bench::resident(&streamed)?;
     let source: &dyn LayerSource = match &resident {
         Some(resident) => resident,
         None => &streamed,
     };
     let pool = threads::pinned(arguments::threads(args.threads)).map_err(Failure::failed)?;
-    let (file, verdict) = pool.install(|| search(&args.out, source, &samples.sequences, begun))?;
+    let usable: Vec<Vec<u32>> = samples.sequences.into_iter().filter(|sample| sample.len() > 1).collect();
+    let (file, verdict) = pool.install(|| search(&args.out, source, &usable, begun))?;
     let target = Target::from(file.shape()).to_json();
     let text = format!("{}\n", serde_json::to_string_pretty(&target).map_err(Failure::failed)?);
     let path = args.out.join("target.json");
@@ -272,8 +270,7 @@ fn search(
     samples: &[Vec<u32>],
     begun: MaskFile,
 ) -> Result<(MaskFile, Verdict), Failure> {
-    let kept_out = samples.len() - samples.len() / 8;
-    let (searched, judged) = samples.split_at(kept_out.min(samples.len()));
+    let (searched, judged) = samples.split_at(samples.len() - samples.len() / JUDGED);
     let path = out.join(FILE);
     std::fs::create_dir_all(out).map_err(|e| Failure::failed(format!("{}: {e}", out.display())))?;
     let mut file = match path.exists() {
@@ -305,7 +302,8 @@ fn search(
     }
     drop(bar);
     file.write(&path).map_err(Failure::failed)?;
-    let masks = [layout.kept(&first), layout.kept(&file.mask())];
+    let whole = vec![true; first.len()];
+    let masks = [whole, first, file.mask()].map(|mask| layout.kept(&mask));
     let verdict = verdict(source, &masks, judged).map_err(Failure::bad_input)?;
     Ok((file, verdict))
 }

@@ -20,10 +20,10 @@ use crate::weights::network::room::Room;
 use crate::weights::network::settings::Settings;
 use crate::weights::network::source::LayerSource;
 
-/// Tokens run through a layer at a time.
-const BATCH_TOKENS: usize = 8192;
+/// One sample in so many is kept out of the search, to judge what was found.
+pub const JUDGED: usize = 8;
 
-/// A parent and the text masks are judged on.
+/// A parent and the text masks are searched on, samples of two tokens or more.
 pub struct Job<'a> {
     /// The parent.
     pub parent: &'a dyn LayerSource,
@@ -50,27 +50,18 @@ pub struct Verdict {
     pub gained: Mean,
 }
 
-/// Judges a mask that was found beside the one that was begun with.
+/// Judges a mask that was found beside the one that was begun with and the one that keeps all.
 ///
 /// # Errors
 /// Weights that cannot be loaded; no text.
 pub fn verdict(
     parent: &dyn LayerSource,
-    [begun, found]: &[Vec<Kept>; 2],
+    masks: &[Vec<Kept>; 3],
     samples: &[Vec<u32>],
 ) -> Result<Verdict, EvaluationError> {
     let samples: Vec<&[u32]> = samples.iter().map(Vec::as_slice).filter(|s| s.len() > 1).collect();
     evaluation::check(parent, None, &samples)?;
-    let mut whole = Vec::new();
-    for index in 0..parent.depth() {
-        let layer = parent.layer(index)?;
-        let groups = layer.attention.as_ref().map(|a| heads(a, parent.settings())).transpose()?;
-        whole.push(Kept {
-            neurons: (0..layer.ffn.as_ref().map_or(0, |ffn| ffn.gate.outputs) as u32).collect(),
-            groups: (0..groups.map_or(0, |heads| heads.kv_heads) as u32).collect(),
-        });
-    }
-    let all = sums(parent, &[whole, begun.clone(), found.clone()], &samples)?;
+    let all = sums(parent, masks, &samples)?;
     let of = |which: usize| all.get(which).map(Vec::as_slice).unwrap_or_default();
     let sums: Vec<[SampleSums; 3]> =
         of(0).iter().zip(of(1)).zip(of(2)).map(|((a, b), c)| [*a, *b, *c]).collect();
@@ -90,9 +81,8 @@ impl Job<'_> {
     /// # Errors
     /// Too few samples, tokens beyond the vocabulary.
     pub fn check(&self, judged: &[Vec<u32>]) -> Result<(), MasksError> {
-        let usable = |samples: &[Vec<u32>]| samples.iter().filter(|sample| sample.len() > 1).count();
-        if usable(judged) == 0 || usable(self.samples) < self.samples.len() {
-            return Err(MasksError::Samples { found: usable(judged) + usable(self.samples), expected: 8 });
+        if judged.is_empty() {
+            return Err(MasksError::Samples { found: self.samples.len(), expected: JUDGED });
         }
         let all: Vec<&[u32]> = self.samples.iter().chain(judged).map(Vec::as_slice).collect();
         Ok(evaluation::check(self.parent, None, &all)?)
@@ -139,7 +129,7 @@ pub fn sums(
     let mut room = Room::default();
     let mut all: Vec<Vec<SampleSums>> = vec![Vec::new(); masks.len()];
     let mut stream = Vec::new();
-    for batch in batches(samples, BATCH_TOKENS) {
+    for batch in batches(samples, evaluation::Options::default().batch_tokens) {
         let lengths: Vec<usize> = batch.iter().map(|sample| sample.len()).collect();
         parent.embed(&batch.concat(), &mut stream)?;
         let mut streams = vec![stream.clone(); masks.len()];
