@@ -232,8 +232,7 @@ fn work(args: &Args, global: &Global) -> Result<(), Failure> {
         None => &streamed,
     };
     let pool = threads::pinned(arguments::threads(args.threads)).map_err(Failure::failed)?;
-    let usable: Vec<Vec<u32>> = samples.sequences.into_iter().filter(|sample| sample.len() > 1).collect();
-    let (file, verdict) = pool.install(|| search(&args.out, source, &usable, begun))?;
+    let (file, verdict) = pool.install(|| search(&args.out, source, &samples.sequences, begun))?;
     let target = Target::from(file.shape()).to_json();
     let text = format!("{}\n", serde_json::to_string_pretty(&target).map_err(Failure::failed)?);
     let path = args.out.join("target.json");
